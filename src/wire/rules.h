@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * rules.h - what the guest asks for and what the host allows
+ *
+ * One grammar for `run --forward RULE`, `host --allow RULE` and policy files
+ * (darkshadow-policy(5)):
+ *
+ *	path:GUEST=HOST[:ro|:rw]	the tree HOST under the name GUEST
+ *	path:GUEST[:ro|:rw]		the same name on both sides
+ *	dev:GUEST[=HOST]		a device node
+ *	net				sockets of the host's network
+ *	all				everything that is not the process's own
+ *
+ * Names are absolute and stored without "." or ".." components, doubled or
+ * trailing slashes; a name that holds such a component is refused.
+ */
+#ifndef WIRE_RULES_H
+#define WIRE_RULES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum rule_kind { RULE_PATH, RULE_DEV, RULE_NET, RULE_ALL };
+
+struct rule {
+	enum rule_kind kind;
+	bool ro;		/* RULE_PATH */
+	char *guest;		/* owned; RULE_PATH, RULE_DEV */
+	char *host;		/* owned; RULE_PATH, RULE_DEV */
+};
+
+struct rules {
+	struct rule *v;		/* owned */
+	size_t n;
+};
+
+#define RULES_ERR_MAX 512
+
+void rules_fini(struct rules *rules);
+
+/*
+ * rules_add() - parse one rule and append it
+ *
+ * Returns 0, -EINVAL (err says what was wrong with what part, and shows the
+ * form that was expected) or -ENOMEM. Two rules for one guest name: -EINVAL.
+ */
+int rules_add(struct rules *rules, const char *text, char err[RULES_ERR_MAX]);
+
+/*
+ * rules_load() - append the rules of a file, one a line
+ *
+ * Empty lines and what follows # are ignored. Returns 0 or -errno; err then
+ * begins with "FILE:LINE: " or "FILE: ".
+ */
+int rules_load(struct rules *rules, const char *file, char err[RULES_ERR_MAX]);
+
+/* rules_format() - the rule as text that rules_add() takes; snprintf(3)'s
+ * return value */
+int rules_format(const struct rule *rule, char *buf, size_t size);
+
+/*
+ * rules_cover() - does the policy allow what the rule asks for?
+ *
+ * A path is covered by a path rule whose guest name is the same or a leading
+ * part of it, whose host name leads to the same place by the same remainder,
+ * and that is not ro where rw is asked for; "all" covers everything. Returns
+ * the rule that covers it, or NULL.
+ */
+const struct rule *rules_cover(const struct rules *policy,
+			       const struct rule *asked);
+
+/*
+ * rules_match() - the path rule or dev rule whose guest name is the absolute,
+ * normal path or a leading part of it (whole components), longest first; or
+ * NULL. "all" is not considered.
+ */
+const struct rule *rules_match(const struct rules *rules, const char *path);
+
+bool rules_has(const struct rules *rules, enum rule_kind kind);
+
+#endif
