@@ -61,13 +61,24 @@
  * What the executor does with a request.
  * SLOT_CALL: the call as it stands.
  * SLOT_OPEN: a call that returns one new descriptor: it is moved to number
- *	NEWFD (close-on-exec by SLOT_CLOEXEC), which is then the result.
+ *	NEWFD, which is then the result. Close-on-exec lives in the target's
+ *	placeholder alone: a shadow never execs.
  * SLOT_CLOSE: descriptor NEWFD is closed and its number filled again.
  */
 #define SLOT_CALL	0
 #define SLOT_OPEN	1
 #define SLOT_CLOSE	2
-#define SLOT_CLOEXEC	0x100	/* flag in SLOT_OP */
+
+/*
+ * In r15 of an executor, set by the daemon while the thread is stopped: the
+ * next request is answered with -ERESTARTNOINTR instead of being carried out.
+ * Otherwise r15 is the signal that the running call caused, or 0.
+ */
+#define EXECUTOR_CANCEL	0x80000000
+#define ERESTARTSYS	512	/* include/linux/errno.h: never seen by user */
+#define ERESTARTNOINTR	513	/* programs, but by whoever ptraces them */
+#define ERESTARTNOHAND	514
+#define ERESTART_RESTARTBLOCK 516
 
 /* Entry size of a table of injected calls: nr and six arguments. */
 #define BATCH_ENTRY	56
@@ -107,6 +118,25 @@ _Static_assert(offsetof(struct slot, resp_seq) == SLOT_RESP_SEQ, "abi");
 _Static_assert(offsetof(struct slot, result) == SLOT_RESULT, "abi");
 _Static_assert(offsetof(struct slot, post) == SLOT_POST, "abi");
 _Static_assert(offsetof(struct slot, rdi) == SLOT_REGS, "abi");
+
+/* Both blobs begin with the offsets of their entry points. */
+struct gate_header {
+	uint32_t wait;		/* r12: slot; waits for the reply */
+	uint32_t one;		/* one injected call, then MAGIC_STOP */
+	uint32_t batch;		/* r12: table, r13: entries; then MAGIC_STOP */
+	uint32_t size;
+};
+
+struct capsule_header {
+	uint32_t syscall;	/* any `syscall` instruction */
+	uint32_t batch;		/* as in the gate */
+	uint32_t executor;	/* r12: slot, r13d: last req_seq seen */
+	uint32_t taken;		/* from here on the request is in registers */
+	uint32_t call;		/* the `syscall` made for the target ... */
+	uint32_t called;	/* ... and the instruction after it */
+	uint32_t exit;		/* ends the thread */
+	uint32_t size;
+};
 
 struct batch_call {
 	uint64_t nr;

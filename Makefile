@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: MIT
+# darkshadow: `make`, `make demo`, `make check [T=name]`, `make lint`
+#
+# Libraries, and why: capstone decodes instructions (nothing shipped by Debian
+# decodes more of x86), libseccomp writes the BPF of the host sandbox (its rule
+# language is reviewed more than ours would be), argp is glibc's own command
+# line parser. bats-core runs the tests.
+
+prefix	?= /usr/local
+bindir	?= $(prefix)/bin
+mandir	?= $(prefix)/share/man
+datadir	?= $(prefix)/share
+BUILD	?= build
+PYTHON	?= /usr/bin/python3
+V	?= 0
+T	?= *
+
+VERSION	:= 0.1
+PKGS	:= capstone libseccomp
+
+CFLAGS	?= -O2 -g
+WARN	:= -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
+	   -Wformat=2 -Wvla -Wundef $(if $(WERROR),-Werror)
+SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer)
+STD	:= -std=gnu11 -D_GNU_SOURCE -DDARKSHADOW_VERSION='"$(VERSION)"'
+INC	:= -I. -Isrc $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+LIBS	= $(shell pkg-config $(if $(STATIC),--static) --libs $(PKGS))
+ALLC	= $(STD) $(INC) $(WARN) $(SANFLAGS) $(CFLAGS) $(CPPFLAGS)
+ALLLD	= $(SANFLAGS) $(if $(STATIC),-static) $(LDFLAGS)
+
+ifneq ($(SAN),)
+BUILD	:= build/san
+endif
+ifneq ($(STATIC),)
+BUILD	:= build/static
+endif
+
+Q	:= $(if $(filter 1,$(V)),,@)
+say	= $(if $(filter 1,$(V)),,@printf '  %-7s %s\n' '$(1)' '$(2)')
+
+SRC	:= $(wildcard src/*/*.c)
+OBJ	:= $(SRC:%.c=$(BUILD)/%.o) $(BUILD)/capsule/blobs.o
+BIN	:= $(BUILD)/darkshadow
+UNITS	:= $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/*.c))
+VICTIMS	:= $(patsubst tests/victims/%.c,$(BUILD)/victims/%,\
+	     $(wildcard tests/victims/*.c))
+BENCH	:= $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c))
+
+all: $(BIN)
+
+# Objects remember the flags they were built with.
+FLAGS_NOW := $(CC) $(ALLC) $(ALLLD)
+$(shell mkdir -p $(BUILD); [ "$$(cat $(BUILD)/.flags 2>/dev/null)" = \
+	"$$(printf %s '$(subst ','\'',$(FLAGS_NOW))')" ] || \
+	printf %s '$(subst ','\'',$(FLAGS_NOW))' > $(BUILD)/.flags)
+
+$(BIN): $(BUILD)/darkshadow.o $(OBJ)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALLLD) -o $@ $^ $(LIBS)
+
+$(BUILD)/%.o: %.c $(BUILD)/.flags
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(ALLC) -MMD -MP -c -o $@ $<
+
+# The blobs run where no sanitizer and no user flag may follow.
+$(BUILD)/capsule/gate.bin: capsule/gate.S capsule/abi.h capsule/batch.inc
+	$(call say,BLOB,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -I. -nostdlib -static -Wl,-Ttext=0,--build-id=none -o $@.elf $<
+	$(Q)objcopy -O binary -j .text $@.elf $@
+
+$(BUILD)/capsule/capsule.elf: capsule/capsule.S capsule/capsule.ld \
+		capsule/abi.h capsule/batch.inc
+	$(call say,BLOB,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -I. -nostdlib -static -Wl,-T,capsule/capsule.ld \
+		-Wl,--build-id=none -o $@ $<
+
+$(BUILD)/capsule/blobs.o: capsule/blobs.S $(BUILD)/capsule/gate.bin \
+		$(BUILD)/capsule/capsule.elf
+	$(Q)$(CC) -c -Wa,-I$(BUILD)/capsule -o $@ $<
+
+$(BUILD)/unit/%: tests/unit/%.c $(OBJ)
+	$(call say,UNIT,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(ALLC) $(ALLLD) -MMD -MP -o $@ $< $(OBJ) $(LIBS)
+
+# Victims are programs as users have them: no sanitizer, no house flags.
+STATIC_VICTIMS := $(BUILD)/victims/static $(BUILD)/victims/static-pie
+$(BUILD)/victims/%: tests/victims/%.c $(wildcard tests/victims/*.h)
+	$(call say,VICTIM,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE -I. -O1 -g -Wall -Wextra -pthread \
+		$$(sed -n 's|^ \* build: ||p' $<) -o $@ $<
+
+$(BUILD)/bench/%: tests/bench/%.c
+	$(call say,BENCH,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE -I. -O2 -g -Wall -Wextra -pthread \
+		-o $@ $<
+
+tests-built: $(BIN) $(UNITS) $(VICTIMS)
+
+check: deps-check
+	$(Q)$(MAKE) --no-print-directory tests-built
+	$(Q)BUILD=$(abspath $(BUILD)) tests/check.sh '$(T)'
+
+judge: $(BIN)
+	$(Q)BUILD=$(abspath $(BUILD)) tests/judge/judge.sh $(JUDGE)
+
+bench: $(BIN) $(BENCH)
+	$(Q)BUILD=$(abspath $(BUILD)) tests/bench/bench.sh $(BENCHFLAGS)
+
+demo: deps-build
+	$(Q)$(MAKE) --no-print-directory $(BIN)
+	$(Q)BUILD=$(abspath $(BUILD)) tests/demo.sh
+
+# What is missing is installed where we may (root on Debian), named otherwise.
+deps-build:
+	$(Q)tests/deps.sh build
+deps-check:
+	$(Q)tests/deps.sh check
+
+lint: deps-check
+	$(Q)BUILD=$(abspath $(BUILD)) CFLAGS_LINT='$(STD) $(INC)' tests/lint.sh
+
+install: $(BIN)
+	install -D -m 755 $(BIN) $(DESTDIR)$(bindir)/darkshadow
+	for page in man/*.1; do install -D -m 644 $$page \
+		$(DESTDIR)$(mandir)/man1/$${page##*/}; done
+	for page in man/*.5; do install -D -m 644 $$page \
+		$(DESTDIR)$(mandir)/man5/$${page##*/}; done
+	install -D -m 644 completions/darkshadow.bash \
+		$(DESTDIR)$(datadir)/bash-completion/completions/darkshadow
+	install -D -m 644 completions/_darkshadow \
+		$(DESTDIR)$(datadir)/zsh/site-functions/_darkshadow
+	install -D -m 644 completions/darkshadow.fish \
+		$(DESTDIR)$(datadir)/fish/vendor_completions.d/darkshadow.fish
+
+clean:
+	rm -rf build
+
+.PHONY: all check judge bench demo lint install clean tests-built \
+	deps-build deps-check
+-include $(OBJ:.o=.d) $(BUILD)/darkshadow.d

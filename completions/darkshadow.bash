@@ -1,0 +1,203 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: MIT
+# darkshadow.bash - completion for bash
+#
+# readline splits words at "=" and ":" too, so "--forward=path:/mnt" arrives
+# as five words. _darkshadow_words puts them together again; what is offered
+# is cut at the last such break before readline sees it.
+
+# Sets words, cword and first of the caller: the words up to the cursor, and
+# where in COMP_WORDS each of them begins.
+_darkshadow_words() {
+	local line=${COMP_LINE-} word i
+
+	words=() first=() cword=-1
+	for ((i = 0; i <= COMP_CWORD; i++)); do
+		word=${COMP_WORDS[i]}
+		if ((i == 0)) || [[ $line == [[:blank:]]* ]]; then
+			words[++cword]=$word
+			first[cword]=$i
+			line=${line#"${line%%[![:blank:]]*}"}
+		else
+			words[cword]+=$word
+		fi
+		line=${line#"$word"}
+	done
+}
+
+# Offers "$1" + each name of a file that begins with $2.
+_darkshadow_files() {
+	compopt -o filenames -o nospace 2>/dev/null
+	mapfile -t COMPREPLY < <(compgen -P "$1" -f -- "$2")
+}
+
+_darkshadow_wordlist() {
+	mapfile -t COMPREPLY < <(compgen -W "$1" -- "$2")
+}
+
+_darkshadow_rule() {
+	local cur=$1 rest
+
+	case $cur in
+	path:*:*)
+		_darkshadow_wordlist "${cur%:*}:ro ${cur%:*}:rw" "$cur"
+		;;
+	path:*=*|dev:*=*)
+		_darkshadow_files "${cur%%=*}=" "${cur#*=}"
+		;;
+	path:*)
+		_darkshadow_files path: "${cur#*:}"
+		;;
+	dev:*)
+		rest=${cur#*:}
+		_darkshadow_files dev: "${rest:-/dev/}"
+		;;
+	*)
+		compopt -o nospace 2>/dev/null
+		_darkshadow_wordlist 'path: dev: net all' "$cur"
+		;;
+	esac
+}
+
+# $1: the names of the transports for this command, $2: what was typed
+_darkshadow_transport() {
+	case $2 in
+	loopback:*)
+		_darkshadow_files loopback: "${2#*:}"
+		;;
+	*)
+		compopt -o nospace 2>/dev/null
+		_darkshadow_wordlist "$1" "$2"
+		;;
+	esac
+}
+
+# The value of option $2 of command $1, of which $3 has been typed.
+# Not 0: the option takes no value.
+_darkshadow_value() {
+	case $1$2 in
+	run-f|run--forward|host-a|host--allow)
+		_darkshadow_rule "$3"
+		;;
+	run-p|run--policy|host-p|host--policy)
+		_darkshadow_files '' "$3"
+		;;
+	run--trace)
+		_darkshadow_files '' "$3"
+		[[ -n $3 ]] || COMPREPLY+=(-)
+		;;
+	run-t|run--transport)
+		_darkshadow_transport 'auto loopback loopback:' "$3"
+		;;
+	host-t|host--transport)
+		_darkshadow_transport 'loopback:' "$3"
+		;;
+	run--timeout)
+		_darkshadow_wordlist '1 5 10 30 60' "$3"
+		;;
+	*)
+		return 1
+		;;
+	esac
+}
+
+_darkshadow_options() {
+	case $1 in
+	run)
+		echo '-f --forward= -p --policy= -t --transport= -s --stats
+			--trace= --timeout= -q --quiet -v --verbose --help'
+		;;
+	host)
+		echo '-t --transport= -p --policy= -a --allow=
+			-q --quiet -v --verbose --help'
+		;;
+	*)
+		echo '--help --version'
+		;;
+	esac
+}
+
+# Prints the index of the first word of the COMMAND of run, or nothing where
+# the cursor is before it or on an option.
+_darkshadow_command_start() {
+	local i
+
+	for ((i = 2; i <= cword; i++)); do
+		case ${words[i]} in
+		--)
+			((i < cword)) && echo $((i + 1))
+			return
+			;;
+		-f|-p|-t|--forward|--policy|--transport|--trace|--timeout)
+			((++i))
+			;;
+		-*)
+			;;
+		*)
+			echo "$i"
+			return
+			;;
+		esac
+	done
+}
+
+# COMMAND and its arguments, by the completion that COMMAND has of its own.
+_darkshadow_command() {
+	local start=$1
+
+	if declare -F _command_offset >/dev/null; then
+		_command_offset "${first[start]}"
+	elif ((start == cword)); then
+		mapfile -t COMPREPLY < <(compgen -c -- "${words[cword]}")
+	else
+		_darkshadow_files '' "${words[cword]}"
+	fi
+}
+
+# $1: the option and "=" where both are part of the word, $2: the rest of it.
+# What stands before readline's last break is on the line already.
+_darkshadow_trim() {
+	local breaks=${COMP_WORDBREAKS//[!=:]/} head=
+
+	[[ $breaks == *=* ]] || COMPREPLY=("${COMPREPLY[@]/#/$1}")
+	[[ -z $breaks ]] || head=${2%"${2##*["$breaks"]}"}
+	[[ -z $head ]] || COMPREPLY=("${COMPREPLY[@]/#"$head"/}")
+}
+
+_darkshadow() {
+	local words first cword cur prev command start
+
+	COMPREPLY=()
+	_darkshadow_words
+	cur=${words[cword]} prev=${words[cword - 1]}
+	if ((cword == 1)); then
+		_darkshadow_wordlist "run host help $(_darkshadow_options '')" \
+			"$cur"
+		return
+	fi
+	command=${words[1]}
+	if [[ $command == help ]]; then
+		((cword > 2)) || _darkshadow_wordlist 'run host' "$cur"
+		return
+	fi
+	if [[ $command == run ]]; then
+		start=$(_darkshadow_command_start)
+		if [[ -n $start ]]; then
+			_darkshadow_command "$start"
+			return
+		fi
+	fi
+
+	if [[ $cur == --*=* ]]; then
+		_darkshadow_value "$command" "${cur%%=*}" "${cur#*=}" || return
+		_darkshadow_trim "${cur%%=*}=" "${cur#*=}"
+	elif _darkshadow_value "$command" "$prev" "$cur"; then
+		_darkshadow_trim '' "$cur"
+	elif [[ $cur == -* || $command == host ]]; then
+		_darkshadow_wordlist "$(_darkshadow_options "$command")" "$cur"
+		[[ ${COMPREPLY[0]-} != *= ]] || compopt -o nospace 2>/dev/null
+	fi
+	return 0
+}
+
+complete -F _darkshadow darkshadow

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: MIT
+# darkshadow.fish - completion for fish
+
+# The index of the first word of the COMMAND of run among the words of the
+# line; fails where the cursor is before it.
+function __fish_darkshadow_start
+    set -l words (commandline -opc)
+    set -l i 3
+    while test $i -le (count $words)
+        switch $words[$i]
+            case --
+                echo (math $i + 1)
+                return 0
+            case -f -p -t --forward --policy --transport --trace --timeout
+                set i (math $i + 1)
+            case '-*'
+            case '*'
+                echo $i
+                return 0
+        end
+        set i (math $i + 1)
+    end
+    # One past the end: the word at the cursor is the COMMAND, if it is one.
+    test $i -eq (math (count $words) + 1)
+    and not string match -q -- '-*' (commandline -ct)
+    and echo $i
+end
+
+# Is the cursor behind darkshadow $argv[1], and before a COMMAND?
+function __fish_darkshadow_in
+    set -l words (commandline -opc)
+    test (count $words) -ge 2
+    and test $words[2] = $argv[1]
+    or return 1
+    test $argv[1] != run
+    or not __fish_darkshadow_start >/dev/null
+end
+
+function __fish_darkshadow_in_command
+    set -l words (commandline -opc)
+    test (count $words) -ge 2
+    and test $words[2] = run
+    and __fish_darkshadow_start >/dev/null
+end
+
+function __fish_darkshadow_command
+    set -l words (commandline -opc)
+    set -l start (__fish_darkshadow_start)
+    set -l command $words[$start..-1]
+    test $start -le (count $words)
+    or set command
+    complete -C (string join -- ' ' (string escape -- $command) \
+        (commandline -ct))
+end
+
+# What was typed of the value of the option at the cursor.
+function __fish_darkshadow_value
+    string replace -r -- '^--[a-z]+=' '' (commandline -ct)
+end
+
+# Files whose name begins with $argv[2], each after $argv[1].
+function __fish_darkshadow_files
+    for name in (__fish_complete_path $argv[2])
+        echo $argv[1]$name
+    end
+end
+
+function __fish_darkshadow_rules
+    set -l value (__fish_darkshadow_value)
+    switch $value
+        case 'path:*:*'
+            set -l head (string replace -r ':[^:]*$' '' -- $value)
+            printf '%s\t%s\n' $head:ro 'read only' $head:rw 'read and write'
+        case 'path:*=*' 'dev:*=*'
+            set -l parts (string split -m 1 = -- $value)
+            __fish_darkshadow_files $parts[1]= $parts[2]
+        case 'path:*' 'dev:?*'
+            set -l parts (string split -m 1 : -- $value)
+            __fish_darkshadow_files $parts[1]: $parts[2]
+        case dev:
+            __fish_darkshadow_files dev: /dev/
+        case '*'
+            printf '%s\t%s\n' path: 'a directory or file' \
+                dev: 'a device node' \
+                net 'sockets of the network of the host' \
+                all 'all but what is of the process itself'
+    end
+end
+
+function __fish_darkshadow_transports
+    set -l value (__fish_darkshadow_value)
+    if string match -q 'loopback:*' -- $value
+        __fish_darkshadow_files loopback: (string replace loopback: '' -- $value)
+        return
+    end
+    if test $argv[1] = run
+        printf '%s\t%s\n' auto choose loopback 'start a sibling host here'
+    end
+    printf '%s\t%s\n' loopback: 'the socket of a daemon'
+end
+
+complete -c darkshadow -f
+
+complete -c darkshadow -n __fish_use_subcommand -l help -d 'Show how darkshadow is used'
+complete -c darkshadow -n __fish_use_subcommand -l version -d 'Show the version'
+complete -c darkshadow -n __fish_use_subcommand -a run -d 'Run a program with forwarded calls'
+complete -c darkshadow -n __fish_use_subcommand -a host -d 'Carry out calls for runs'
+complete -c darkshadow -n __fish_use_subcommand -a help -d 'Show how a command is used'
+
+complete -c darkshadow -n '__fish_darkshadow_in help' -a 'run host'
+
+set -l in_run -c darkshadow -n '__fish_darkshadow_in run'
+complete $in_run -s f -l forward -x -a '(__fish_darkshadow_rules)' -d 'Forward what RULE names'
+complete $in_run -s p -l policy -r -F -d 'Policy of the sibling host'
+complete $in_run -s t -l transport -x -a '(__fish_darkshadow_transports run)' -d 'How to reach the daemon'
+complete $in_run -s s -l stats -d 'Print counters at exit'
+complete $in_run -l trace -r -F -a '-\tstandard\ error' -d 'Write a line a forwarded call'
+complete $in_run -l timeout -x -a '1 5 10 30 60' -d 'Seconds to wait for the daemon'
+complete $in_run -s q -l quiet -d 'Say less'
+complete $in_run -s v -l verbose -d 'Say more'
+complete $in_run -l help -d 'Show how run is used'
+
+set -l in_host -c darkshadow -n '__fish_darkshadow_in host'
+complete $in_host -s t -l transport -x -a '(__fish_darkshadow_transports host)' -d 'Where to listen'
+complete $in_host -s p -l policy -r -F -d 'What runs may do'
+complete $in_host -s a -l allow -x -a '(__fish_darkshadow_rules)' -d 'Allow what RULE names'
+complete $in_host -s q -l quiet -d 'Say less'
+complete $in_host -s v -l verbose -d 'Say more'
+complete $in_host -l help -d 'Show how host is used'
+
+complete -c darkshadow -n __fish_darkshadow_in_command -x -a '(__fish_darkshadow_command)'

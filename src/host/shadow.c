@@ -1,0 +1,1022 @@
+/* SPDX-License-Identifier: MIT */
+/* shadow.c - shadows: building, feeding and ending them */
+#include "host/shadow.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/seccomp.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/num.h"
+#include "capsule/abi.h"
+#include "process/remote.h"
+
+extern const uint8_t blob_capsule[], blob_capsule_end[];
+
+/* The ctl page: calls to inject, then a seccomp program. */
+#define CTL_CALLS	0
+#define CTL_CALLS_MAX	(CTL_FILTER / BATCH_ENTRY)
+#define CTL_FILTER	8192
+#define CTL_FILTER_MAX	((CAPSULE_CTL - CTL_FILTER - \
+			  sizeof(struct sock_fprog)) / \
+			 sizeof(struct sock_filter))
+
+/* The user half of the address space with 4-level page tables. */
+#define USER_END	0x7ffffffff000ULL
+
+/* Descriptors of a mapper: nobody else has them. */
+#define MAPPER_CTL	0
+#define MAPPER_RAM	1
+#define MAPPER_FILES	16
+
+/* The child inherits the ctl memfd here until it is mapped. */
+#define BIRTH_CTL	(SHADOW_FD_FILLER - 1)
+
+#define TRACE_OPTIONS	(PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD | \
+			 PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | \
+			 PTRACE_O_TRACEEXEC | PTRACE_O_TRACESECCOMP)
+
+static struct capsule_header capsule_header(void)
+{
+	struct capsule_header h;
+
+	/* The text follows the page of ELF headers (capsule.ld). */
+	memcpy(&h, blob_capsule + CAPSULE_TEXT, sizeof(h));
+	return h;
+}
+
+static struct remote shadow_remote(const struct shadow *s, pid_t tid)
+{
+	return (struct remote){ .tid = tid,
+				.insn = s->base + capsule_header().syscall };
+}
+
+static uint64_t ctl_gva(const struct shadow *s)
+{
+	return s->base + CAPSULE_TEXT;
+}
+
+/* One call by a stopped thread of the shadow: its value, or -errno. */
+static int64_t call1(struct shadow *s, pid_t tid, uint64_t nr,
+		     const uint64_t args[6])
+{
+	struct remote r = shadow_remote(s, tid);
+	int64_t result;
+	int err = remote_call(&r, nr, args, &result);
+
+	return err ? err : result;
+}
+
+#define CALL(s, tid, nr, ...) \
+	call1(s, tid, nr, (uint64_t[6]){ __VA_ARGS__ })
+
+/* clone(2) by a stopped thread; the child's first stop is awaited. */
+static int clone_thread(struct shadow *s, pid_t tid, uint64_t flags,
+			pid_t *child)
+{
+	struct remote r = shadow_remote(s, tid);
+	int64_t result;
+	int status, err;
+
+	err = remote_call(&r, SYS_clone, (uint64_t[6]){ flags }, &result);
+	if (err)
+		return err;
+	if (result < 0)
+		return (int)result;
+	err = remote_wait(r.child, &status);
+	if (err)
+		return err;
+	if (!WIFSTOPPED(status))
+		return -ESRCH;
+	*child = r.child;
+	return 0;
+}
+
+static struct user_regs_struct batch_regs(struct shadow *s, pid_t tid,
+					  size_t n)
+{
+	struct user_regs_struct regs = { 0 };
+
+	remote_get_regs(tid, &regs);
+	regs.rip = s->base + capsule_header().batch;
+	regs.r12 = ctl_gva(s) + CTL_CALLS;
+	regs.r13 = n;
+	return regs;
+}
+
+/* Calls by a stopped thread: how many were done before the first error. */
+static ssize_t run_batch(struct shadow *s, pid_t tid,
+			 const struct batch_call *calls, size_t n,
+			 int64_t *last)
+{
+	struct remote r = shadow_remote(s, tid);
+	struct user_regs_struct regs;
+	int err;
+
+	memcpy(s->ctl + CTL_CALLS, calls, n * sizeof(*calls));
+	regs = batch_regs(s, tid, n);
+	err = remote_run(&r, &regs);
+	if (err)
+		return err;
+	*last = (int64_t)regs.r14;
+	return (ssize_t)(n - regs.r13);
+}
+
+static int run_all(struct shadow *s, pid_t tid,
+		   const struct batch_call *calls, size_t n)
+{
+	int64_t last = 0;
+	ssize_t done = run_batch(s, tid, calls, n, &last);
+
+	if (done < 0)
+		return (int)done;
+	return (size_t)done == n ? 0 : (int)last;
+}
+
+/* --- the ctl page ------------------------------------------------------- */
+
+static int ctl_init(struct shadow *s)
+{
+	int fd cleanup_fd = memfd_create("darkshadow-ctl", MFD_CLOEXEC);
+	void *p;
+
+	if (fd < 0 || ftruncate(fd, CAPSULE_CTL) < 0)
+		return -errno;
+	p = mmap(NULL, CAPSULE_CTL, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (p == MAP_FAILED)
+		return -errno;
+	s->ctl = p;
+	s->ctl_fd = steal_fd(&fd);
+	return 0;
+}
+
+/* Lays a program out for seccomp(2); returns its address in the shadow. */
+static uint64_t ctl_filter(struct shadow *s, const struct sock_fprog *prog)
+{
+	uint64_t at = ctl_gva(s) + CTL_FILTER;
+	struct sock_fprog there = *prog;
+	size_t size = prog->len * sizeof(*prog->filter);
+
+	there.filter = (void *)(uintptr_t)(at + sizeof(there));
+	memcpy(s->ctl + CTL_FILTER, &there, sizeof(there));
+	memcpy(s->ctl + CTL_FILTER + sizeof(there), prog->filter, size);
+	return at;
+}
+
+static void shadow_fini(struct shadow *s)
+{
+	if (s->ctl)
+		munmap(s->ctl, CAPSULE_CTL);
+	close_fd(&s->ctl_fd);
+	close_fd(&s->pidfd);
+	free(s->files);
+	s->ctl = NULL;
+	s->files = NULL;
+}
+
+static int pidfd_of(pid_t pid)
+{
+	int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+
+	return fd < 0 ? -errno : fd;
+}
+
+/* --- the nursery -------------------------------------------------------- */
+
+/* The child says what failed through a pipe, or nothing. */
+struct birth {
+	const struct rules *policy;
+	unsigned int uid, gid;
+	int capsule_fd;
+	int ctl_fd;
+	int go[2];		/* parent: "you are traced" */
+	int report[2];		/* child: SANDBOX_ERR_MAX bytes, or nothing */
+};
+
+static int fill_descriptors(int capsule_fd, int ctl_fd, int report_fd,
+			    int out[3])
+{
+	int filler;
+
+	/* Out of the way of what is filled. */
+	out[0] = fcntl(capsule_fd, F_DUPFD_CLOEXEC, SHADOW_FD_BASE);
+	out[1] = fcntl(ctl_fd, F_DUPFD_CLOEXEC, SHADOW_FD_BASE);
+	out[2] = fcntl(report_fd, F_DUPFD_CLOEXEC, SHADOW_FD_BASE);
+	filler = open("/", O_PATH);
+	if (out[0] < 0 || out[1] < 0 || out[2] < 0 || filler < 0)
+		return -errno;
+	if (filler != SHADOW_FD_FILLER &&
+	    dup2(filler, SHADOW_FD_FILLER) < 0)
+		return -errno;
+	for (int fd = 0; fd < SHADOW_FD_BASE; fd++)
+		if (fd != SHADOW_FD_FILLER && dup2(SHADOW_FD_FILLER, fd) < 0)
+			return -errno;
+	if (dup2(out[1], BIRTH_CTL) < 0)
+		return -errno;
+	/* Whatever else was open in the daemon. */
+	for (int fd = SHADOW_FD_BASE; fd < SHADOW_FD_BASE + 64; fd++)
+		if (fd != out[0] && fd != out[2])
+			close(fd);
+	return 0;
+}
+
+static _Noreturn void birth_child(struct birth *b)
+{
+	static char empty[] = "";
+	char *argv[] = { empty, NULL };
+	char err[SANDBOX_ERR_MAX] = "";
+	int fds[3], rc;
+	char c;
+
+	signal(SIGCHLD, SIG_IGN);	/* ended shadows need no reaper */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	close(b->go[1]);
+	if (read(b->go[0], &c, 1) != 1)
+		_exit(1);
+	rc = sandbox_enter(b->policy, b->uid, b->gid, err);
+	if (rc == 0) {
+		rc = fill_descriptors(b->capsule_fd, b->ctl_fd, b->report[1],
+				      fds);
+		if (rc == 0) {
+			b->report[1] = fds[2];
+			syscall(SYS_execveat, fds[0], "", argv, argv + 1,
+				AT_EMPTY_PATH);
+			rc = -errno;
+		}
+		snprintf(err, sizeof(err), "starting the capsule: %s",
+			 strerror(-rc));
+	}
+	if (write(b->report[1], err, sizeof(err)) < 0)
+		_exit(2);
+	_exit(1);
+}
+
+static int capsule_memfd(void)
+{
+	int fd cleanup_fd = memfd_create("darkshadow-capsule", MFD_CLOEXEC);
+	int err;
+
+	if (fd < 0)
+		return -errno;
+	err = fd_pwrite_all(fd, blob_capsule,
+			    (size_t)(blob_capsule_end - blob_capsule), 0);
+	return err ? err : steal_fd(&fd);
+}
+
+/* From the exec stop of the capsule to a stopped, empty, filtered leader. */
+static int settle(struct nursery *n, const struct sock_fprog *filter)
+{
+	struct shadow *s = &n->first;
+	const uint64_t end = s->base + CAPSULE_SIZE;
+	int64_t r;
+
+	r = CALL(s, s->leader, SYS_munmap, 0, s->base);
+	if (r == 0)
+		r = CALL(s, s->leader, SYS_munmap, s->base + CAPSULE_TEXT,
+			 USER_END - s->base - CAPSULE_TEXT);
+	if (r < 0)
+		return (int)r;
+	r = CALL(s, s->leader, SYS_mmap, ctl_gva(s), end - ctl_gva(s),
+		 PROT_READ, MAP_SHARED | MAP_FIXED, BIRTH_CTL, 0);
+	if (r < 0)
+		return (int)r;
+	r = CALL(s, s->leader, SYS_dup3, SHADOW_FD_FILLER, BIRTH_CTL, 0);
+	if (r < 0)
+		return (int)r;
+	r = CALL(s, s->leader, SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+		 SECCOMP_FILTER_FLAG_NEW_LISTENER, ctl_filter(s, filter));
+	if (r < 0)
+		return (int)r;
+	n->listener = (int)syscall(SYS_pidfd_getfd, s->pidfd, (int)r, 0);
+	if (n->listener < 0)
+		return -errno;
+	return (int)CALL(s, s->leader, SYS_close, (uint64_t)r);
+}
+
+static int birth(struct nursery *n, struct birth *b, unsigned long flags,
+		 char err[SANDBOX_ERR_MAX])
+{
+	struct shadow *s = &n->first;
+	int status, rc;
+	pid_t pid;
+
+	pid = (pid_t)syscall(SYS_clone, flags | SIGCHLD, 0, 0, 0, 0);
+	if (pid < 0) {
+		rc = -errno;
+		snprintf(err, SANDBOX_ERR_MAX,
+			 "the shadow's namespaces: %s%s", strerror(-rc),
+			 rc == -EPERM || rc == -ENOSPC || rc == -EUSERS ?
+			 ": user namespaces are refused here; see sysctl"
+			 " user.max_user_namespaces,"
+			 " kernel.unprivileged_userns_clone and"
+			 " kernel.apparmor_restrict_unprivileged_userns, or"
+			 " run the host side as root" : "");
+		return rc;
+	}
+	if (pid == 0)
+		birth_child(b);
+	s->leader = pid;
+	close_fd(&b->report[1]);
+	if (ptrace(PTRACE_SEIZE, pid, NULL, (void *)TRACE_OPTIONS) < 0) {
+		rc = -errno;
+		snprintf(err, SANDBOX_ERR_MAX,
+			 "tracing the shadow: %s: is ptrace forbidden here"
+			 " (kernel.yama.ptrace_scope=3, a container's seccomp"
+			 " profile)?", strerror(-rc));
+		return rc;
+	}
+	if (write(b->go[1], "", 1) != 1)
+		return -errno;
+	for (;;) {
+		rc = remote_wait(pid, &status);
+		if (rc)
+			return rc;
+		if (!WIFSTOPPED(status)) {
+			s->leader = 0;
+			if (read(b->report[0], err, SANDBOX_ERR_MAX) <= 0)
+				snprintf(err, SANDBOX_ERR_MAX,
+					 "the first shadow ended early"
+					 " (wait status %#x)", status);
+			err[SANDBOX_ERR_MAX - 1] = '\0';
+			return -ECHILD;
+		}
+		if (status >> 16 == PTRACE_EVENT_EXEC)
+			return 0;
+		if (ptrace(PTRACE_CONT, pid, NULL,
+			   status >> 16 ? 0UL :
+			   (unsigned long)WSTOPSIG(status)) < 0)
+			return -errno;
+	}
+}
+
+int nursery_new(const struct rules *policy, int ram_fd, uint64_t ram_size,
+		struct nursery **out, char err[SANDBOX_ERR_MAX])
+{
+	struct nursery *n = calloc(1, sizeof(*n));
+	struct sock_fprog filter = { 0 };
+	struct birth b = { .policy = policy, .uid = getuid(), .gid = getgid(),
+			   .capsule_fd = -1, .ctl_fd = -1, .go = { -1, -1 },
+			   .report = { -1, -1 } };
+	struct shadow *s;
+	int rc;
+
+	if (!n)
+		return -ENOMEM;
+	s = &n->first;
+	n->ram_fd = ram_fd;
+	n->ram_size = ram_size;
+	n->listener = s->pidfd = s->ctl_fd = -1;
+	s->nursery = n;
+	s->base = CAPSULE_BASE;
+	snprintf(err, SANDBOX_ERR_MAX, "building the first shadow");
+	rc = ctl_init(s);
+	if (!rc)
+		rc = sandbox_filter_shadow(policy, &filter);
+	if (!rc)
+		rc = sandbox_filter_executor(policy, &n->executor_filter);
+	if (!rc && (filter.len > CTL_FILTER_MAX ||
+		    n->executor_filter.len > CTL_FILTER_MAX))
+		rc = -E2BIG;
+	if (!rc) {
+		b.capsule_fd = capsule_memfd();
+		b.ctl_fd = s->ctl_fd;
+		rc = b.capsule_fd < 0 ? b.capsule_fd : 0;
+	}
+	if (!rc && (pipe2(b.go, O_CLOEXEC) < 0 ||
+		    pipe2(b.report, O_CLOEXEC) < 0))
+		rc = -errno;
+	if (!rc)
+		rc = birth(n, &b, sandbox_clone_flags(policy), err);
+	if (!rc) {
+		s->pidfd = pidfd_of(s->leader);
+		rc = s->pidfd < 0 ? s->pidfd : settle(n, &filter);
+		if (rc)
+			snprintf(err, SANDBOX_ERR_MAX,
+				 "setting up the first shadow: %s",
+				 strerror(-rc));
+	}
+	free(filter.filter);
+	close_fd(&b.capsule_fd);
+	for (int i = 0; i < 2; i++) {
+		close_fd(&b.go[i]);
+		close_fd(&b.report[i]);
+	}
+	if (rc) {
+		nursery_free(n);
+		return rc;
+	}
+	*out = n;
+	return 0;
+}
+
+void nursery_free(struct nursery *n)
+{
+	struct shadow *s;
+
+	for (;;) {
+		size_t pos = 0;
+
+		s = idmap_next(&n->shadows, &pos);
+		if (!s)
+			break;
+		shadow_free(s);
+	}
+	if (n->first.leader > 0)
+		kill(n->first.leader, SIGKILL);
+	shadow_fini(&n->first);
+	close_fd(&n->listener);
+	for (size_t i = 0; i < n->nfiles; i++)
+		close_fd(&n->files[i]);
+	free(n->files);
+	free(n->executor_filter.filter);
+	idmap_fini(&n->executors);
+	idmap_fini(&n->shadows);
+	free(n);
+}
+
+bool nursery_dead(const struct nursery *n)
+{
+	return n->first.leader == 0;
+}
+
+#define FILES_MAX 65536
+
+int nursery_file(struct nursery *n, uint32_t id, int fd)
+{
+	if (id >= FILES_MAX)
+		return -EINVAL;
+	if (id >= n->nfiles) {
+		size_t more = (id + 64) & ~63u;
+		int *v = realloc(n->files, more * sizeof(*v));
+
+		if (!v)
+			return -ENOMEM;
+		for (size_t i = n->nfiles; i < more; i++)
+			v[i] = -1;
+		n->files = v;
+		n->nfiles = more;
+	}
+	close_fd(&n->files[id]);
+	n->files[id] = fd;
+	return 0;
+}
+
+/* The number may come to mean another file: mappers must ask again. */
+void nursery_file_drop(struct nursery *n, uint32_t id)
+{
+	struct shadow *s;
+	size_t pos = 0;
+
+	if (id >= n->nfiles)
+		return;
+	close_fd(&n->files[id]);
+	while ((s = idmap_next(&n->shadows, &pos)))
+		if (id < s->nfiles)
+			s->files[id / 8] &= (uint8_t)~(1u << (id % 8));
+}
+
+/* --- descriptors for a mapper ------------------------------------------- */
+
+struct given {
+	int fd;			/* ours */
+	int as;			/* its number there */
+};
+
+/*
+ * Serve one MAGIC_NOTIFY: while the mapper waits in that call, descriptors
+ * are put into its table (seccomp_unotify(2), SECCOMP_IOCTL_NOTIF_ADDFD).
+ */
+static int serve_notify(struct nursery *n, const struct given *v, size_t nv)
+{
+	struct seccomp_notif req = { 0 };
+	struct seccomp_notif_resp resp = { 0 };
+	struct pollfd p = { .fd = n->listener, .events = POLLIN };
+
+	/* Without a limit a mapper that was killed would hold us up. */
+	if (poll(&p, 1, 10000) != 1 ||
+	    ioctl(n->listener, SECCOMP_IOCTL_NOTIF_RECV, &req) < 0)
+		return -ESRCH;
+	resp.id = req.id;
+	for (size_t i = 0; i < nv && !resp.error; i++) {
+		struct seccomp_notif_addfd add = {
+			.id = req.id,
+			.flags = SECCOMP_ADDFD_FLAG_SETFD,
+			.srcfd = (uint32_t)v[i].fd,
+			.newfd = (uint32_t)v[i].as,
+		};
+
+		if (ioctl(n->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add) < 0)
+			resp.error = -errno;
+	}
+	if (ioctl(n->listener, SECCOMP_IOCTL_NOTIF_SEND, &resp) < 0)
+		return -errno;
+	return resp.error;
+}
+
+/* A batch whose call number `at` is the notify. */
+static int run_with_notify(struct shadow *s, struct shadow *table,
+			   const struct batch_call *calls, size_t n,
+			   const struct given *v, size_t nv)
+{
+	struct remote r = shadow_remote(s, s->mapper);
+	struct user_regs_struct regs;
+	int err, given;
+
+	memcpy(table->ctl + CTL_CALLS, calls, n * sizeof(*calls));
+	regs = batch_regs(s, s->mapper, n);
+	regs.orig_rax = ~0ULL;
+	err = remote_set_regs(s->mapper, &regs);
+	if (!err && ptrace(PTRACE_CONT, s->mapper, NULL, NULL) < 0)
+		err = -errno;
+	if (err)
+		return err;
+	given = serve_notify(s->nursery, v, nv);
+	err = remote_wait(s->mapper, &r.status);
+	if (err)
+		return err;
+	if (!WIFSTOPPED(r.status))
+		return -ESRCH;
+	if (r.status >> 16 != PTRACE_EVENT_SECCOMP)
+		return -EFAULT;
+	err = remote_get_regs(s->mapper, &regs);
+	if (err || given)
+		return err ? err : given;
+	return regs.r13 ? (int)(int64_t)regs.r14 : 0;
+}
+
+static int give_file(struct shadow *s, uint32_t id)
+{
+	struct nursery *n = s->nursery;
+	struct batch_call ask = { .nr = MAGIC_NOTIFY };
+	struct given file;
+	int err;
+
+	if (id >= n->nfiles || n->files[id] < 0)
+		return -EINVAL;
+	if (id >= s->nfiles) {
+		size_t more = (id + 512) & ~511u;
+		uint8_t *v = realloc(s->files, more / 8);
+
+		if (!v)
+			return -ENOMEM;
+		memset(v + s->nfiles / 8, 0, (more - s->nfiles) / 8);
+		s->files = v;
+		s->nfiles = more;
+	}
+	if (s->files[id / 8] & (1u << (id % 8)))
+		return 0;
+	file = (struct given){ n->files[id], MAPPER_FILES + (int)id };
+	err = run_with_notify(s, s, &ask, 1, &file, 1);
+	if (!err)
+		s->files[id / 8] |= (uint8_t)(1u << (id % 8));
+	return err;
+}
+
+/* --- shadows ------------------------------------------------------------ */
+
+/* A mapper for a shadow that still has its parent's ctl page mapped. */
+static int make_mapper(struct shadow *s, struct shadow *parent)
+{
+	const struct batch_call calls[] = {
+		{ SYS_close_range, { 0, ~0U, 0 } },
+		{ MAGIC_NOTIFY, { 0 } },
+		{ SYS_mmap, { ctl_gva(s), CAPSULE_CTL, PROT_READ,
+			      MAP_SHARED | MAP_FIXED, MAPPER_CTL, 0 } },
+	};
+	const struct given fds[] = {
+		{ s->ctl_fd, MAPPER_CTL },
+		{ s->nursery->ram_fd, MAPPER_RAM },
+	};
+	int err;
+
+	err = clone_thread(s, s->leader, CLONE_VM | CLONE_FS | CLONE_SIGHAND |
+			   CLONE_THREAD | CLONE_SYSVSEM, &s->mapper);
+	if (err)
+		return err;
+	return run_with_notify(s, parent, calls, ARRAY_SIZE(calls), fds,
+			       ARRAY_SIZE(fds));
+}
+
+int shadow_new(struct nursery *n, struct shadow *parent, uint32_t id,
+	       uint32_t umask, uint32_t clone_flags, struct shadow **out)
+{
+	struct shadow *s;
+	int err;
+
+	if (clone_flags & ~(uint32_t)(CLONE_FILES | CLONE_FS))
+		return -EINVAL;
+	if (!parent)
+		parent = &n->first;
+	s = calloc(1, sizeof(*s));
+	if (!s)
+		return -ENOMEM;
+	s->nursery = n;
+	s->id = id;
+	s->base = parent->base;
+	s->pidfd = s->ctl_fd = -1;
+	err = ctl_init(s);
+	if (!err)
+		err = clone_thread(parent, parent->leader,
+				   clone_flags | SIGCHLD, &s->leader);
+	if (!err)
+		err = make_mapper(s, parent);
+	if (!err && parent == &n->first) {
+		struct batch_call mask = { SYS_umask, { umask } };
+
+		err = run_all(s, s->leader, &mask, 1);
+		if (err > 0)
+			err = 0;
+	}
+	if (!err) {
+		s->pidfd = pidfd_of(s->leader);
+		err = s->pidfd < 0 ? s->pidfd : 0;
+	}
+	if (!err)
+		err = idmap_put(&n->shadows, (uint32_t)s->leader, s);
+	if (err) {
+		if (s->leader > 0)
+			kill(s->leader, SIGKILL);
+		shadow_fini(s);
+		free(s);
+		return err;
+	}
+	*out = s;
+	return 0;
+}
+
+static void executor_free(struct executor *e)
+{
+	struct executor **p = &e->shadow->executors;
+
+	while (*p && *p != e)
+		p = &(*p)->next;
+	if (*p)
+		*p = e->next;
+	idmap_take(&e->shadow->nursery->executors, (uint32_t)e->tid);
+	free(e);
+}
+
+void shadow_free(struct shadow *s)
+{
+	if (s->leader > 0)
+		kill(s->leader, SIGKILL);
+	while (s->executors)
+		executor_free(s->executors);
+	idmap_take(&s->nursery->shadows, (uint32_t)s->leader);
+	shadow_fini(s);
+	free(s);
+}
+
+int shadow_reset(struct shadow *s)
+{
+	const uint64_t end = s->base + CAPSULE_SIZE;
+	const struct batch_call calls[] = {
+		{ SYS_munmap, { 0, s->base } },
+		{ SYS_munmap, { end, USER_END - end } },
+	};
+
+	for (struct executor *e = s->executors; e; e = e->next)
+		shadow_thread_end(s, e->thread);
+	return run_all(s, s->mapper, calls, ARRAY_SIZE(calls));
+}
+
+/* --- executors ---------------------------------------------------------- */
+
+static struct executor *find_executor(struct shadow *s, uint32_t thread)
+{
+	struct executor *e = s->executors;
+
+	/* One that is ending may have a successor of its number. */
+	while (e && (e->thread != thread || e->ending))
+		e = e->next;
+	return e;
+}
+
+int shadow_thread_new(struct shadow *s, uint32_t thread, uint64_t slot,
+		      uint32_t seq)
+{
+	struct executor *e;
+	struct user_regs_struct regs;
+	struct batch_call filter = { SYS_seccomp,
+				     { SECCOMP_SET_MODE_FILTER, 0 } };
+	int err;
+
+	if (find_executor(s, thread))
+		return -EEXIST;
+	e = calloc(1, sizeof(*e));
+	if (!e)
+		return -ENOMEM;
+	*e = (struct executor){ .shadow = s, .thread = thread };
+	err = clone_thread(s, s->leader, CLONE_VM | CLONE_FS | CLONE_FILES |
+			   CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM,
+			   &e->tid);
+	if (err) {
+		free(e);
+		return err;
+	}
+	filter.args[2] = ctl_filter(s, &s->nursery->executor_filter);
+	err = run_all(s, e->tid, &filter, 1);
+	if (!err)
+		err = remote_get_regs(e->tid, &regs);
+	if (!err) {
+		regs.rip = s->base + capsule_header().executor;
+		regs.orig_rax = ~0ULL;
+		regs.r12 = slot;
+		regs.r13 = seq;
+		regs.r15 = 0;
+		err = remote_set_regs(e->tid, &regs);
+	}
+	if (!err)
+		err = idmap_put(&s->nursery->executors, (uint32_t)e->tid, e);
+	if (err) {
+		/* Unfiltered, it must not run: it ends with the shadow. */
+		free(e);
+		return err;
+	}
+	e->next = s->executors;
+	s->executors = e;
+	return ptrace(PTRACE_CONT, e->tid, NULL, NULL) < 0 ? -errno : 0;
+}
+
+void shadow_thread_end(struct shadow *s, uint32_t thread)
+{
+	struct executor *e = find_executor(s, thread);
+
+	if (!e)
+		return;
+	e->ending = true;
+	ptrace(PTRACE_INTERRUPT, e->tid, NULL, NULL);
+}
+
+void shadow_cancel(struct shadow *s, uint32_t thread, uint32_t seq)
+{
+	struct executor *e = find_executor(s, thread);
+
+	if (!e)
+		return;
+	e->cancel = true;
+	e->cancel_seq = seq;
+	ptrace(PTRACE_INTERRUPT, e->tid, NULL, NULL);
+}
+
+static bool interrupted(int64_t rax)
+{
+	return rax == -ERESTARTSYS || rax == -ERESTARTNOINTR ||
+	       rax == -ERESTARTNOHAND || rax == -ERESTART_RESTARTBLOCK;
+}
+
+/*
+ * The executor is at an interrupt stop. What the register says is exact: the
+ * call has not begun, was cut short without effect (the kernel's own
+ * ERESTART code, which the target's kernel will act upon), or is done.
+ */
+static void cancel_here(struct executor *e, struct user_regs_struct *regs)
+{
+	struct capsule_header h = capsule_header();
+	uint64_t at = regs->rip - e->shadow->base;
+
+	e->cancel = false;
+	if ((uint32_t)regs->r13 != e->cancel_seq) {
+		if (at >= h.executor && at <= h.taken)
+			regs->r15 = EXECUTOR_CANCEL;
+		return;
+	}
+	if (at >= h.taken && at <= h.call) {
+		regs->rip = e->shadow->base + h.called;
+		regs->rax = (uint64_t)-ERESTARTNOINTR;
+		regs->orig_rax = ~0ULL;
+	} else if (at == h.called && interrupted((int64_t)regs->rax)) {
+		regs->orig_rax = ~0ULL;
+	}
+}
+
+static void executor_stopped(struct executor *e, int status)
+{
+	struct capsule_header h = capsule_header();
+	struct user_regs_struct regs;
+	unsigned long sig = 0;
+
+	if (!WIFSTOPPED(status)) {
+		executor_free(e);
+		return;
+	}
+	if (remote_get_regs(e->tid, &regs) == 0) {
+		if (status >> 16 == PTRACE_EVENT_STOP) {
+			if (e->ending) {
+				regs.rip = e->shadow->base + h.exit;
+				regs.orig_rax = ~0ULL;
+				remote_set_regs(e->tid, &regs);
+			} else if (e->cancel) {
+				cancel_here(e, &regs);
+				remote_set_regs(e->tid, &regs);
+			}
+		} else if (status >> 16 == 0) {
+			int s = WSTOPSIG(status);
+
+			if (s == SIGSEGV || s == SIGBUS || s == SIGILL)
+				sig = (unsigned long)s;	/* its slot is gone */
+			else if (regs.rip == e->shadow->base + h.called) {
+				/* Caused by the target's call: the target's. */
+				regs.r15 = (uint64_t)s;
+				remote_set_regs(e->tid, &regs);
+			}
+		}
+	}
+	ptrace(PTRACE_CONT, e->tid, NULL, sig);
+}
+
+struct shadow *nursery_stopped(struct nursery *n, pid_t tid, int status)
+{
+	struct executor *e = idmap_get(&n->executors, (uint32_t)tid);
+	struct shadow *s = idmap_get(&n->shadows, (uint32_t)tid);
+
+	if (e) {
+		executor_stopped(e, status);
+		return NULL;
+	}
+	if (s && !WIFSTOPPED(status)) {
+		idmap_take(&n->shadows, (uint32_t)tid);
+		s->leader = 0;
+		return s;
+	}
+	if (tid == n->first.leader && !WIFSTOPPED(status))
+		n->first.leader = 0;
+	return NULL;
+}
+
+/* --- memory ------------------------------------------------------------- */
+
+/* Stop an executor where it is: 0, or -ESRCH. */
+static int hold_executor(struct executor *e)
+{
+	int status;
+
+	ptrace(PTRACE_INTERRUPT, e->tid, NULL, NULL);
+	if (remote_wait(e->tid, &status) < 0)
+		return -ESRCH;
+	if (!WIFSTOPPED(status))
+		return -ESRCH;
+	return 0;
+}
+
+/*
+ * The target maps something where the capsule is: move. Text and ctl page go
+ * by mremap, which takes a running thread's code from under it, so every
+ * thread is stopped and given its new instruction pointer. An interrupted
+ * call restarts by itself: the kernel steps back from wherever rip is.
+ */
+static int capsule_move(struct shadow *s)
+{
+	const uint64_t old = s->base;
+	struct executor *e, *next;
+	int64_t to, r;
+
+	to = CALL(s, s->mapper, SYS_mmap, 0, CAPSULE_SIZE, PROT_NONE,
+		  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, ~0ULL, 0);
+	if (to < 0)
+		return (int)to;
+	for (e = s->executors; e; e = next) {
+		next = e->next;
+		if (hold_executor(e) < 0)
+			executor_free(e);
+	}
+	r = CALL(s, s->mapper, SYS_mremap, ctl_gva(s), CAPSULE_CTL,
+		 CAPSULE_CTL, MREMAP_MAYMOVE | MREMAP_FIXED,
+		 (uint64_t)to + CAPSULE_TEXT);
+	if (r >= 0)
+		r = CALL(s, s->mapper, SYS_mremap, s->base, CAPSULE_TEXT,
+			 CAPSULE_TEXT, MREMAP_MAYMOVE | MREMAP_FIXED,
+			 (uint64_t)to);
+	if (r >= 0)
+		s->base = (uint64_t)to;
+	/* Leader and mapper get rip with every call that is injected. */
+	for (e = s->executors; e; e = e->next) {
+		struct user_regs_struct regs;
+
+		if (remote_get_regs(e->tid, &regs) == 0) {
+			if (regs.rip - old < CAPSULE_TEXT)
+				regs.rip += s->base - old;
+			remote_set_regs(e->tid, &regs);
+		}
+		ptrace(PTRACE_CONT, e->tid, NULL, NULL);
+		if (e->ending || e->cancel)
+			ptrace(PTRACE_INTERRUPT, e->tid, NULL, NULL);
+	}
+	log_debug("shadow %u: capsule moved from %#lx to %#lx", s->id, old,
+		  s->base);
+	return r < 0 ? (int)r : 0;
+}
+
+static bool extent_valid(const struct nursery *n, const struct extent *e)
+{
+	if ((e->gva | e->len | e->off) & (PAGE_SIZE - 1) || e->len == 0 ||
+	    e->gva < PAGE_SIZE || !range_inside(e->gva, e->len, USER_END))
+		return false;
+	switch ((enum extent_kind)e->kind) {
+	case EXTENT_NONE:
+		return true;
+	case EXTENT_RAM:
+		return range_inside(e->off, e->len, n->ram_size);
+	case EXTENT_FILE:
+		return range_inside(e->off, e->len, INT64_MAX);
+	}
+	return false;
+}
+
+static struct batch_call extent_call(const struct extent *e)
+{
+	uint64_t prot = (e->flags & EXTENT_READ ? PROT_READ : 0) |
+			(e->flags & EXTENT_WRITE ? PROT_WRITE : 0);
+	uint64_t fd = MAPPER_RAM, flags = MAP_SHARED;
+
+	if (e->kind == EXTENT_NONE)
+		return (struct batch_call){ SYS_munmap, { e->gva, e->len } };
+	if (e->kind == EXTENT_FILE) {
+		fd = MAPPER_FILES + e->file;
+		if (!(e->flags & EXTENT_SHARED)) {
+			flags = MAP_PRIVATE;
+			prot &= ~(uint64_t)PROT_WRITE;
+		}
+	}
+	return (struct batch_call){ SYS_mmap,
+		{ e->gva, e->len, prot, flags | MAP_FIXED | MAP_NORESERVE, fd,
+		  e->off } };
+}
+
+int shadow_map(struct shadow *s, const struct extent *v, size_t n)
+{
+	struct batch_call calls[MSG_EXTENTS_MAX];
+	size_t at = 0;
+	int err;
+
+	_Static_assert(MSG_EXTENTS_MAX <= CTL_CALLS_MAX, "batch fits");
+	for (size_t i = 0; i < n; i++) {
+		if (!extent_valid(s->nursery, &v[i]))
+			return -EINVAL;
+		if (v[i].kind != EXTENT_NONE &&
+		    v[i].gva < s->base + CAPSULE_SIZE &&
+		    s->base < v[i].gva + v[i].len) {
+			err = capsule_move(s);
+			if (err)
+				return err;
+		}
+	}
+	for (size_t i = 0; i < n; i++) {
+		struct extent e = v[i];
+
+		/* The target's reservation, or what it unmapped: never us. */
+		if (e.kind == EXTENT_NONE && e.gva < s->base + CAPSULE_SIZE &&
+		    s->base < e.gva + e.len) {
+			uint64_t end = s->base + CAPSULE_SIZE;
+
+			if (e.gva < s->base)
+				CALL(s, s->mapper, SYS_munmap, e.gva,
+				     s->base - e.gva);
+			if (e.gva + e.len > end)
+				CALL(s, s->mapper, SYS_munmap, end,
+				     e.gva + e.len - end);
+			continue;
+		}
+		if (e.kind == EXTENT_FILE && give_file(s, e.file) < 0)
+			e.kind = EXTENT_NONE;
+		calls[at++] = extent_call(&e);
+	}
+	for (size_t done = 0; done < at; done++) {
+		int64_t last = 0;
+		ssize_t m = run_batch(s, s->mapper, calls + done, at - done,
+				      &last);
+
+		if (m < 0)
+			return (int)m;
+		done += (size_t)m;
+		if (done == at)
+			break;
+		if (last == -ENOMEM)
+			return -ENOMEM;
+		/* What was asked for cannot be mapped: nothing is there. */
+		CALL(s, s->mapper, SYS_munmap, calls[done].args[0],
+		     calls[done].args[1]);
+	}
+	return 0;
+}
+
+int shadow_getfd(struct shadow *s, int fd)
+{
+	int copy = (int)syscall(SYS_pidfd_getfd, s->pidfd, fd, 0);
+
+	return copy < 0 ? -errno : copy;
+}

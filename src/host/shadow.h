@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * shadow.h - shadows: building, feeding and ending them
+ *
+ * Theory of operation. A *nursery* is the sandbox of one session: its first
+ * process is exec'd from the capsule inside it and never serves a target.
+ * Every shadow is a fork of that process or, where descriptors are inherited,
+ * of another shadow, so descriptors, namespaces, working directory and umask
+ * follow as fork(2) has them follow.
+ *
+ * A shadow's threads: the leader (stopped, except while it forks or clones for
+ * us), the mapper (stopped, except while it changes the address space; its own
+ * descriptor table, in which alone the RAM descriptor is) and the executors.
+ * The daemon is the tracer of them all; they die with it (PTRACE_O_EXITKILL).
+ *
+ * What must never happen: the RAM descriptor in the table that executors use;
+ * an executor running before its own filter is on; a writable mapping that is
+ * not guest memory; an extent outside guest RAM.
+ */
+#ifndef HOST_SHADOW_H
+#define HOST_SHADOW_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/idmap.h"
+#include "host/sandbox.h"
+#include "wire/msg.h"
+
+struct executor {
+	struct executor *next;
+	struct shadow *shadow;	/* borrowed */
+	pid_t tid;
+	uint32_t thread;
+	bool cancel;		/* interrupted for cancel_seq */
+	bool ending;		/* interrupted to exit */
+	uint32_t cancel_seq;
+};
+
+struct shadow {
+	struct nursery *nursery;	/* borrowed */
+	uint32_t id;
+	pid_t leader;
+	pid_t mapper;
+	int pidfd;		/* owned, of the leader */
+	int ctl_fd;		/* owned: memfd behind the capsule's ctl page */
+	uint8_t *ctl;		/* the daemon's writable view of it */
+	uint64_t base;		/* where the capsule is now */
+	struct executor *executors;
+	uint8_t *files;		/* bitmap: file ids the mapper holds */
+	size_t nfiles;		/* bits in it */
+};
+
+struct nursery {
+	struct shadow first;
+	int listener;		/* owned: seccomp notifications */
+	int ram_fd;		/* borrowed */
+	uint64_t ram_size;
+	struct sock_fprog executor_filter;	/* owned */
+	struct idmap executors;	/* by tid, of all shadows */
+	struct idmap shadows;	/* by leader's tid */
+	int *files;		/* owned descriptors by file id, -1: none */
+	size_t nfiles;
+};
+
+/* nursery_new() - 0 or -errno, and err says what was wanted and the remedy */
+int nursery_new(const struct rules *policy, int ram_fd, uint64_t ram_size,
+		struct nursery **out, char err[SANDBOX_ERR_MAX]);
+void nursery_free(struct nursery *n);	/* its shadows end with it */
+
+/* A file that EXTENT_FILE may name; takes fd over. 0, -EINVAL, -ENOMEM. */
+int nursery_file(struct nursery *n, uint32_t id, int fd);
+void nursery_file_drop(struct nursery *n, uint32_t id);
+
+/*
+ * shadow_new() - parent NULL: from the nursery's first process
+ *
+ * clone_flags: CLONE_FILES and CLONE_FS are shared with the parent where set,
+ * other bits are -EINVAL.
+ */
+int shadow_new(struct nursery *n, struct shadow *parent, uint32_t id,
+	       uint32_t umask, uint32_t clone_flags, struct shadow **out);
+/* shadow_reset() - no guest memory, no executors any more (exec) */
+int shadow_reset(struct shadow *s);
+void shadow_free(struct shadow *s);	/* kills it */
+
+int shadow_thread_new(struct shadow *s, uint32_t thread, uint64_t slot,
+		      uint32_t seq);
+void shadow_thread_end(struct shadow *s, uint32_t thread);
+/* shadow_cancel() - interrupt request seq of a thread, if it still runs */
+void shadow_cancel(struct shadow *s, uint32_t thread, uint32_t seq);
+
+/*
+ * shadow_map() - apply extents in order
+ *
+ * -EINVAL: an extent is not page-aligned, wraps, is outside the address space
+ * or outside guest RAM; nothing after it was applied. -ENOMEM: too many
+ * mappings (vm.max_map_count). A file that cannot be mapped as asked leaves
+ * a hole: the target's calls get EFAULT there.
+ */
+int shadow_map(struct shadow *s, const struct extent *v, size_t n);
+
+/* shadow_getfd() - a copy of the shadow's descriptor, or -errno */
+int shadow_getfd(struct shadow *s, int fd);
+
+/*
+ * nursery_stopped() - a thread of ours changed state, as waitpid(2) said
+ *
+ * Returns the shadow that died of itself, to be told to its target and freed,
+ * or NULL.
+ */
+struct shadow *nursery_stopped(struct nursery *n, pid_t tid, int status);
+
+/* nursery_dead() - the nursery's first process has ended: nothing works now */
+bool nursery_dead(const struct nursery *n);
+
+#endif

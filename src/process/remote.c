@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+/* remote.c - system calls made by another thread on our behalf (ptrace) */
+#include "process/remote.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "capsule/abi.h"
+
+static long pt(unsigned int req, pid_t tid, void *addr, void *data)
+{
+	return ptrace((enum __ptrace_request)req, tid, addr, data);
+}
+
+int remote_get_regs(pid_t tid, struct user_regs_struct *regs)
+{
+	return pt(PTRACE_GETREGS, tid, NULL, regs) < 0 ? -errno : 0;
+}
+
+int remote_set_regs(pid_t tid, const struct user_regs_struct *regs)
+{
+	void *data = (void *)(uintptr_t)regs;
+
+	return pt(PTRACE_SETREGS, tid, NULL, data) < 0 ? -errno : 0;
+}
+
+int remote_wait(pid_t tid, int *status)
+{
+	while (waitpid(tid, status, __WALL) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return 0;
+}
+
+int remote_hold(struct remote *r)
+{
+	uint64_t all = ~0ULL;
+
+	if (r->masked)
+		return 0;
+	if (pt(PTRACE_GETSIGMASK, r->tid, (void *)sizeof(r->mask),
+	       &r->mask) < 0 ||
+	    pt(PTRACE_SETSIGMASK, r->tid, (void *)sizeof(all), &all) < 0)
+		return -errno;
+	r->masked = true;
+	return 0;
+}
+
+void remote_end(struct remote *r)
+{
+	if (r->masked)
+		pt(PTRACE_SETSIGMASK, r->tid, (void *)sizeof(r->mask),
+		   &r->mask);
+	r->masked = false;
+	if (r->stopped)
+		syscall(SYS_tkill, r->tid, SIGSTOP);
+	r->stopped = false;
+}
+
+enum seen { SEEN_SYSCALL, SEEN_SECCOMP, SEEN_EVENT, SEEN_SIGNAL };
+
+/*
+ * next_stop() - resume and wait; ends and group stops are dealt with here
+ *
+ * A signal that is not the thread's own fault is blocked and passed on: the
+ * kernel then queues it again (ptrace_signal() in kernel/signal.c), with its
+ * siginfo. SIGSTOP cannot be blocked: it is sent again at the end.
+ */
+static int next_stop(struct remote *r, unsigned int how, enum seen *seen)
+{
+	void *sig = NULL;
+
+	for (;;) {
+		int event;
+
+		if (pt(how, r->tid, NULL, sig) < 0 && errno != ESRCH)
+			return -errno;
+		if (remote_wait(r->tid, &r->status) < 0 ||
+		    !WIFSTOPPED(r->status)) {
+			r->dead = true;
+			return -ESRCH;
+		}
+		sig = NULL;
+		event = r->status >> 16;
+		if (WSTOPSIG(r->status) == (SIGTRAP | 0x80)) {
+			*seen = SEEN_SYSCALL;
+			return 0;
+		}
+		if (event == PTRACE_EVENT_SECCOMP) {
+			*seen = SEEN_SECCOMP;
+			return 0;
+		}
+		if (event == PTRACE_EVENT_STOP)
+			continue;
+		if (event) {
+			unsigned long child = 0;
+
+			pt(PTRACE_GETEVENTMSG, r->tid, NULL, &child);
+			r->child = (pid_t)child;
+			*seen = SEEN_EVENT;
+			return 0;
+		}
+		switch (WSTOPSIG(r->status)) {
+		case SIGSEGV:
+		case SIGBUS:
+		case SIGILL:
+		case SIGTRAP:
+			*seen = SEEN_SIGNAL;
+			return 0;
+		case SIGSTOP:
+			r->stopped = true;
+			break;
+		default:
+			remote_hold(r);
+			sig = (void *)(uintptr_t)WSTOPSIG(r->status);
+		}
+	}
+}
+
+int remote_call(struct remote *r, uint64_t nr, const uint64_t args[6],
+		int64_t *result)
+{
+	struct user_regs_struct regs, want;
+	bool entered = false;
+	enum seen seen;
+	int err;
+
+	err = remote_get_regs(r->tid, &want);
+	if (err)
+		return err;
+	want.rip = r->insn;
+	want.rax = nr;
+	want.orig_rax = ~0ULL;
+	want.rdi = args[0];
+	want.rsi = args[1];
+	want.rdx = args[2];
+	want.r10 = args[3];
+	want.r8 = args[4];
+	want.r9 = args[5];
+	err = remote_set_regs(r->tid, &want);
+	if (err)
+		return err;
+	for (;;) {
+		struct __ptrace_syscall_info info = { 0 };
+
+		err = next_stop(r, PTRACE_SYSCALL, &seen);
+		if (err)
+			return err;
+		if (seen == SEEN_SIGNAL)
+			return -EFAULT;
+		if (seen != SEEN_SYSCALL)
+			continue;
+		if (pt(PTRACE_GET_SYSCALL_INFO, r->tid,
+		       (void *)sizeof(info), &info) < 0)
+			return -errno;
+		if (info.op == PTRACE_SYSCALL_INFO_ENTRY) {
+			entered = true;
+		} else if (entered) {
+			break;
+		} else {
+			/* The end of the call it was in when we began. */
+			err = remote_set_regs(r->tid, &want);
+			if (err)
+				return err;
+		}
+	}
+	err = remote_get_regs(r->tid, &regs);
+	*result = (int64_t)regs.rax;
+	return err;
+}
+
+int remote_run(struct remote *r, struct user_regs_struct *regs)
+{
+	enum seen seen;
+	int err;
+
+	regs->orig_rax = ~0ULL;
+	err = remote_set_regs(r->tid, regs);
+	while (!err) {
+		err = next_stop(r, PTRACE_CONT, &seen);
+		if (err)
+			break;
+		if (seen == SEEN_SIGNAL)
+			return -EFAULT;
+		if (seen != SEEN_SECCOMP)
+			continue;
+		err = remote_get_regs(r->tid, regs);
+		if (!err && regs->orig_rax == MAGIC_STOP)
+			return 0;
+	}
+	return err;
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/* msg.c - the control stream between tracer and daemon */
+#include "wire/msg.h"
+
+size_t msg_size(uint32_t type)
+{
+	static const struct msg *const m;	/* for sizeof only */
+
+	switch ((enum msg_type)type) {
+	case MSG_HELLO:
+		return MSG_HEAD + sizeof(m->hello);
+	case MSG_RULE:
+		return MSG_HEAD + sizeof(m->rule);
+	case MSG_START:
+		return MSG_HEAD;
+	case MSG_SHADOW_NEW:
+	case MSG_SHADOW_RESET:
+	case MSG_SHADOW_DROP:
+		return MSG_HEAD + sizeof(m->shadow);
+	case MSG_THREAD_NEW:
+	case MSG_THREAD_DROP:
+	case MSG_CANCEL:
+		return MSG_HEAD + sizeof(m->thread);
+	case MSG_FILE:
+	case MSG_FILE_DROP:
+		return MSG_HEAD + sizeof(m->file);
+	case MSG_MAP:
+		return MSG_HEAD + sizeof(m->map);
+	case MSG_GETFD:
+		return MSG_HEAD + sizeof(m->getfd);
+	case MSG_REPLY:
+		return MSG_HEAD + sizeof(m->reply);
+	case MSG_GONE:
+		return MSG_HEAD + sizeof(m->gone);
+	case MSG_TYPES:
+		break;
+	}
+	return 0;
+}

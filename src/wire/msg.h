@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * msg.h - the control stream between tracer and daemon
+ *
+ * Fixed-size little-endian structs (DESIGN 8). The guest side asks, the host
+ * side answers every request with one MSG_REPLY, in order; MSG_GONE comes
+ * unasked. Every message has one size, given by its type: anything else ends
+ * the session. Descriptors travel beside a message where the transport can
+ * carry them (loopback): which message carries how many is said with it.
+ */
+#ifndef WIRE_MSG_H
+#define WIRE_MSG_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define MSG_MAGIC	0x776f6473u	/* "sdow" */
+#define MSG_VERSION	1u
+#define MSG_RULE_MAX	3072
+#define MSG_TEXT_MAX	1024
+#define MSG_EXTENTS_MAX	64
+
+enum msg_type {
+	MSG_HELLO = 1,		/* + descriptor of guest RAM (arena) */
+	MSG_RULE,		/* one rule that will be asked for */
+	MSG_START,		/* all rules said: build what is needed */
+	MSG_SHADOW_NEW,
+	MSG_SHADOW_RESET,	/* exec: forget memory and threads */
+	MSG_SHADOW_DROP,
+	MSG_THREAD_NEW,
+	MSG_THREAD_DROP,
+	MSG_FILE,		/* + descriptor of a file to map from */
+	MSG_FILE_DROP,
+	MSG_MAP,
+	MSG_CANCEL,
+	MSG_GETFD,		/* the reply carries the descriptor */
+	MSG_REPLY,
+	MSG_GONE,		/* a shadow died of itself */
+	MSG_TYPES
+};
+
+enum extent_kind {
+	EXTENT_NONE,		/* nothing is there any more */
+	EXTENT_RAM,		/* off is a guest physical address */
+	EXTENT_FILE,		/* off is an offset in file */
+};
+
+#define EXTENT_READ	1
+#define EXTENT_WRITE	2
+#define EXTENT_SHARED	4	/* EXTENT_FILE: MAP_SHARED */
+
+struct extent {
+	uint64_t gva;
+	uint64_t len;
+	uint64_t off;
+	uint32_t file;
+	uint16_t kind;
+	uint16_t flags;
+};
+
+struct msg {
+	uint32_t type;
+	uint32_t len;		/* of the whole message */
+	union {
+		struct {
+			uint32_t magic;
+			uint32_t version;
+			uint64_t ram_size;	/* bytes */
+		} hello;
+		struct {
+			char text[MSG_RULE_MAX];
+		} rule;
+		struct {
+			uint32_t id;		/* chosen by the guest, not 0 */
+			uint32_t parent;	/* 0: no descriptor inherited */
+			uint32_t umask;
+			uint32_t clone_flags;	/* CLONE_FILES, CLONE_FS or 0 */
+		} shadow;
+		struct {
+			uint32_t shadow;
+			uint32_t thread;	/* unique within the shadow */
+			uint64_t slot;		/* GVA */
+			uint32_t seq;		/* last request published */
+			uint32_t pad;
+		} thread;
+		struct {
+			uint32_t file;
+			uint32_t pad;
+		} file;
+		struct {
+			uint32_t shadow;
+			uint32_t n;
+			struct extent v[MSG_EXTENTS_MAX];
+		} map;
+		struct {
+			uint32_t shadow;
+			uint32_t fd;
+		} getfd;
+		struct {
+			int32_t error;		/* 0 or -errno */
+			uint32_t pad;
+			char text[MSG_TEXT_MAX];
+		} reply;
+		struct {
+			uint32_t shadow;
+			int32_t status;		/* as wait(2) gives it */
+		} gone;
+	};
+};
+
+#define MSG_HEAD offsetof(struct msg, hello)
+
+/* msg_size() - what a message of the type measures on the wire, 0: no type */
+size_t msg_size(uint32_t type);
+
+#endif
