@@ -39,6 +39,7 @@
 #include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/capability.h>
+#include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <linux/landlock.h>
 #include <linux/mount.h>
@@ -50,6 +51,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -367,7 +369,8 @@ static int check_source(const struct tree *tree, mode_t mode, char *err)
 static int tree_open(const struct root *root, struct tree *tree, char *err)
 {
 	const struct rule *rule = tree->rule;
-	uint64_t attr = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC;
+	/* Not noexec: access(2) with X_OK is asked about these files. */
+	uint64_t attr = MOUNT_ATTR_NOSUID;
 	int fd cleanup_fd = open_source(root, rule);
 	struct stat st;
 	int rc;
@@ -578,10 +581,7 @@ static int build_root(const struct rules *policy, char *err)
 
 /* ---- authority ---- */
 
-/*
- * With "all", root keeps its say over files, and nothing over the machine.
- * All of it is below bit 32 but that is no contract.
- */
+/* With "all", root keeps its say over files and none over the machine. */
 #define CAP_BIT(cap)	(1ULL << (cap))
 #define FILE_CAPS	(CAP_BIT(CAP_CHOWN) | CAP_BIT(CAP_DAC_OVERRIDE) | \
 			 CAP_BIT(CAP_DAC_READ_SEARCH) | CAP_BIT(CAP_FOWNER) | \

@@ -3,7 +3,7 @@
  * callfmt.c - lines of --trace, golden and hostile
  *
  * The target's memory is mem[], at address BASE; what lies outside of it is
- * not mapped. Expected lines are what strace 6.1 prints for the same call.
+ * not mapped. Expected lines follow strace 6.1, less its alignment of results.
  */
 #include "guest/callfmt.h"
 
@@ -386,7 +386,8 @@ static void check_hostile(void)
 
 	callfmt_call(&fmt, SYS_getpid, ARGS(0), 1, -5.0, out, sizeof(out));
 	ok(!strcmp(out, "getpid() = 1 <0.000000>"), "a clock gone backwards");
-	callfmt_call(&fmt, SYS_getpid, ARGS(0), 1, (double)NAN, out, sizeof(out));
+	callfmt_call(&fmt, SYS_getpid, ARGS(0), 1, (double)NAN, out,
+		     sizeof(out));
 	ok(!strcmp(out, "getpid() = 1 <0.000000>"), "a time that is none");
 	ok(callfmt_call(&fmt, SYS_getpid, ARGS(0), 1, 0, NULL, 0) == 0,
 	   "no buffer at all");

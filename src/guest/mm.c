@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: MIT */
+/* mm.c - a target's address space as the tracer knows it */
+#include "guest/mm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/num.h"
+#include "capsule/abi.h"
+
+#define USER_END	0x7ffffffff000ULL
+#define DIRTY_MAX	256	/* beyond it ranges are told as one */
+
+int mm_new(struct memory *memory, struct mm **out)
+{
+	struct mm *mm = calloc(1, sizeof(*mm));
+
+	if (!mm)
+		return -ENOMEM;
+	mm->slots_used = calloc(SLOT_MAX / 64, sizeof(*mm->slots_used));
+	if (!mm->slots_used) {
+		free(mm);
+		return -ENOMEM;
+	}
+	mm->refs = 1;
+	mm->memory = memory;
+	*out = mm;
+	return 0;
+}
+
+/* --- files --------------------------------------------------------------- */
+
+int memory_file(struct memory *m, int fd, struct mapfile **out)
+{
+	int flags = fcntl(fd, F_GETFL);
+	bool writable = (flags & O_ACCMODE) == O_RDWR;
+	struct mapfile *f;
+	struct stat st;
+
+	if (fstat(fd, &st) < 0) {
+		close(fd);
+		return -EBADF;
+	}
+	for (f = m->files; f; f = f->next) {
+		if (f->dev != st.st_dev || f->ino != st.st_ino ||
+		    (writable && !f->writable))
+			continue;
+		close(fd);
+		f->refs++;
+		*out = f;
+		return 0;
+	}
+	f = calloc(1, sizeof(*f));
+	if (!f) {
+		close(fd);
+		return -ENOMEM;
+	}
+	*f = (struct mapfile){ .next = m->files, .refs = 1, .fd = fd,
+			       .id = m->next_file++, .dev = st.st_dev,
+			       .ino = st.st_ino, .writable = writable };
+	m->files = f;
+	*out = f;
+	return 0;
+}
+
+void memory_file_unref(struct memory *m, struct mapfile *file)
+{
+	struct mapfile **p = &m->files;
+
+	if (--file->refs)
+		return;
+	while (*p != file)
+		p = &(*p)->next;
+	*p = file->next;
+	m->file_gone(m->ctx, file);
+	close_fd(&file->fd);
+	free(file);
+}
+
+/* --- regions ------------------------------------------------------------- */
+
+static void region_drop(struct mm *mm, struct region *r)
+{
+	struct arena *a = &mm->memory->arena;
+
+	switch (r->kind) {
+	case REGION_PRIVATE:
+	case REGION_SLOTS:
+		arena_discard(a, r->off, r->end - r->start);
+		break;
+	case REGION_SHARED:
+		if (--r->shared->refs == 0) {
+			arena_discard(a, r->shared->off, r->shared->len);
+			free(r->shared);
+		}
+		break;
+	case REGION_FILE:
+		memory_file_unref(mm->memory, r->file);
+		break;
+	}
+}
+
+void mm_unref(struct mm *mm)
+{
+	if (!mm || --mm->refs)
+		return;
+	for (size_t i = 0; i < mm->n; i++)
+		region_drop(mm, &mm->v[i]);
+	idmap_fini(&mm->sites);
+	free(mm->v);
+	free(mm->slots_used);
+	free(mm);
+}
+
+static size_t find_index(const struct mm *mm, uint64_t addr)
+{
+	size_t lo = 0, hi = mm->n;
+
+	while (lo < hi) {
+		size_t mid = (lo + hi) / 2;
+
+		if (mm->v[mid].end <= addr)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+struct region *mm_find(const struct mm *mm, uint64_t addr)
+{
+	size_t i = find_index(mm, addr);
+
+	return i < mm->n ? &mm->v[i] : NULL;
+}
+
+static int reserve(struct mm *mm, size_t more)
+{
+	struct region *v;
+	size_t cap = mm->cap ? mm->cap : 64;
+
+	if (mm->n + more <= mm->cap)
+		return 0;
+	while (cap < mm->n + more)
+		cap *= 2;
+	v = realloc(mm->v, cap * sizeof(*v));
+	if (!v)
+		return -ENOMEM;
+	mm->v = v;
+	mm->cap = cap;
+	return 0;
+}
+
+int mm_split(struct mm *mm, uint64_t addr)
+{
+	size_t i = find_index(mm, addr);
+	struct region *r;
+
+	if (i == mm->n || mm->v[i].start >= addr)
+		return 0;
+	if (reserve(mm, 1) < 0)
+		return -ENOMEM;
+	memmove(mm->v + i + 1, mm->v + i, (mm->n - i) * sizeof(*mm->v));
+	mm->n++;
+	r = &mm->v[i];
+	if (r->kind == REGION_SHARED)
+		r->shared->refs++;
+	if (r->kind == REGION_FILE)
+		r->file->refs++;
+	r[1].off += addr - r->start;
+	r[1].start = addr;
+	r->end = addr;
+	/* What lies behind the border belongs to the upper part. */
+	r->limit = r[1].off;
+	return 0;
+}
+
+int mm_remove(struct mm *mm, uint64_t start, uint64_t end)
+{
+	size_t i, j;
+
+	if (mm_split(mm, start) < 0 || mm_split(mm, end) < 0)
+		return -ENOMEM;
+	i = find_index(mm, start);
+	for (j = i; j < mm->n && mm->v[j].start < end; j++)
+		region_drop(mm, &mm->v[j]);
+	memmove(mm->v + i, mm->v + j, (mm->n - j) * sizeof(*mm->v));
+	mm->n -= j - i;
+	mm_dirty(mm, start, end);
+	return 0;
+}
+
+int mm_insert(struct mm *mm, const struct region *r)
+{
+	size_t i;
+
+	if (mm_remove(mm, r->start, r->end) < 0 || reserve(mm, 1) < 0)
+		return -ENOMEM;
+	i = find_index(mm, r->start);
+	memmove(mm->v + i + 1, mm->v + i, (mm->n - i) * sizeof(*mm->v));
+	mm->v[i] = *r;
+	mm->n++;
+	return 0;
+}
+
+/* --- views --------------------------------------------------------------- */
+
+static void view_dirty(struct mm_view *view, uint64_t start, uint64_t end)
+{
+	struct range *d = view->dirty;
+	size_t n = view->ndirty;
+
+	for (size_t i = 0; i < n; i++) {
+		if (start <= d[i].end && d[i].start <= end) {
+			d[i].start = min_u64(d[i].start, start);
+			d[i].end = max_u64(d[i].end, end);
+			return;
+		}
+	}
+	if (n == view->cap) {
+		size_t cap = n ? n * 2 : 16;
+		struct range *v = NULL;
+
+		if (cap <= DIRTY_MAX)
+			v = realloc(d, cap * sizeof(*v));
+		if (!v) {
+			/* Telling more than needed is slow, never wrong. */
+			for (size_t i = 0; i < n; i++) {
+				start = min_u64(start, d[i].start);
+				end = max_u64(end, d[i].end);
+			}
+			view->ndirty = 1;
+			view->dirty[0] = (struct range){ start, end };
+			return;
+		}
+		view->dirty = v;
+		view->cap = cap;
+	}
+	view->dirty[view->ndirty++] = (struct range){ start, end };
+}
+
+void mm_dirty(struct mm *mm, uint64_t start, uint64_t end)
+{
+	for (struct mm_view *v = mm->views; v; v = v->next)
+		view_dirty(v, start, end);
+}
+
+void mm_view_attach(struct mm *mm, struct mm_view *view)
+{
+	view->next = mm->views;
+	mm->views = view;
+}
+
+void mm_view_detach(struct mm *mm, struct mm_view *view)
+{
+	struct mm_view **p = &mm->views;
+
+	while (*p && *p != view)
+		p = &(*p)->next;
+	if (*p)
+		*p = view->next;
+	free(view->dirty);
+	*view = (struct mm_view){ 0 };
+}
+
+static struct extent extent_of(const struct region *r, uint64_t start,
+			       uint64_t end)
+{
+	struct extent e = { .gva = start, .len = end - start,
+			    .off = r->off + (start - r->start),
+			    .kind = EXTENT_RAM };
+
+	/* What can be executed can be read, as far as system calls go. */
+	if (r->prot & (PROT_READ | PROT_EXEC | PROT_WRITE))
+		e.flags = EXTENT_READ;
+	if (r->prot & PROT_WRITE)
+		e.flags |= EXTENT_WRITE;
+	if (r->kind == REGION_FILE) {
+		e.kind = EXTENT_FILE;
+		e.file = r->file->id;
+		if (r->file_shared)
+			e.flags |= EXTENT_SHARED;
+	}
+	if (!e.flags || (e.flags == EXTENT_SHARED))
+		e.kind = EXTENT_NONE;
+	return e;
+}
+
+static bool joins(const struct extent *a, const struct extent *b)
+{
+	return a->gva + a->len == b->gva && a->kind == b->kind &&
+	       (a->kind == EXTENT_NONE ||
+		(a->flags == b->flags && a->off + a->len == b->off &&
+		 a->file == b->file));
+}
+
+/* The truth about [*pos, end): one extent, and *pos moves behind it. */
+static struct extent next_extent(const struct mm *mm, uint64_t *pos,
+				 uint64_t end)
+{
+	const struct region *r = mm_find(mm, *pos);
+	uint64_t start = *pos;
+
+	if (!r || r->start >= end)
+		*pos = end;
+	else if (r->start > start)
+		*pos = r->start;
+	else
+		*pos = min_u64(r->end, end);
+	if (!r || r->start > start)
+		return (struct extent){ .gva = start, .len = *pos - start,
+					.kind = EXTENT_NONE };
+	return extent_of(r, start, *pos);
+}
+
+size_t mm_view_next(struct mm *mm, struct mm_view *view, struct extent *out,
+		    size_t max)
+{
+	size_t n = 0;
+
+	while (view->ndirty) {
+		struct range *d = &view->dirty[view->ndirty - 1];
+
+		while (d->start < d->end) {
+			uint64_t pos = d->start;
+			struct extent e = next_extent(mm, &pos, d->end);
+
+			if (n && joins(&out[n - 1], &e)) {
+				out[n - 1].len += e.len;
+			} else {
+				if (n == max)
+					return n;
+				out[n++] = e;
+			}
+			d->start = pos;
+		}
+		view->ndirty--;
+	}
+	return n;
+}

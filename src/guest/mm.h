@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * mm.h - a target's address space as the tracer knows it
+ *
+ * A sorted list of regions, and for every shadow that maps it the ranges that
+ * it has yet to hear of. What is told is always the truth of now: a range is
+ * looked up when it is sent, so the order of changes within it is of no
+ * consequence.
+ */
+#ifndef GUEST_MM_H
+#define GUEST_MM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/idmap.h"
+#include "guest/arena.h"
+#include "wire/msg.h"
+
+/* A file that regions map; the tracer keeps it open for the shadows. */
+struct mapfile {
+	struct mapfile *next;
+	unsigned int refs;	/* regions */
+	uint32_t id;
+	int fd;			/* owned */
+	dev_t dev;
+	ino_t ino;
+	bool writable;		/* opened for writing: may be mapped shared */
+	bool told;		/* the daemon has it */
+};
+
+/* Memory that several processes share (MAP_SHARED|MAP_ANONYMOUS). */
+struct shared_mem {
+	unsigned int refs;	/* regions */
+	uint64_t off, len;
+};
+
+enum region_kind {
+	REGION_PRIVATE,		/* arena; copied at fork */
+	REGION_SHARED,		/* arena; shared at fork */
+	REGION_FILE,		/* a file, private (read-only) or shared */
+	REGION_SLOTS,		/* arena; the slots (capsule/abi.h) */
+};
+
+struct region {
+	uint64_t start, end;
+	uint64_t off;		/* in arena or file */
+	uint64_t limit;		/* arena: the offsets up to here are its own */
+	int prot;
+	enum region_kind kind;
+	bool file_shared;	/* REGION_FILE: MAP_SHARED */
+	bool dontfork, wipeonfork;
+	struct mapfile *file;		/* REGION_FILE */
+	struct shared_mem *shared;	/* REGION_SHARED */
+};
+
+struct range {
+	uint64_t start, end;
+};
+
+/* What one shadow has not been told. */
+struct mm_view {
+	struct mm_view *next;
+	struct range *dirty;
+	size_t ndirty, cap;
+};
+
+struct mm {
+	unsigned int refs;	/* processes */
+	struct memory *memory;	/* borrowed */
+	struct region *v;	/* owned, sorted, disjoint */
+	size_t n, cap;
+	struct mm_view *views;	/* borrowed list */
+	uint64_t brk_start, brk;
+	uint64_t *slots_used;	/* bitmap of SLOT_MAX */
+	struct idmap sites;	/* site addresses seen, see tracer */
+};
+
+/* What all address spaces of a run share. */
+struct memory {
+	struct arena arena;
+	struct mapfile *files;
+	uint32_t next_file;
+	/* Called when the last region of a file is gone. */
+	void (*file_gone)(void *ctx, struct mapfile *file);
+	void *ctx;
+};
+
+int mm_new(struct memory *memory, struct mm **out);
+void mm_unref(struct mm *mm);
+
+/* mm_find() - the first region that ends above addr, or NULL */
+struct region *mm_find(const struct mm *mm, uint64_t addr);
+
+/*
+ * mm_insert() - what is mapped at r->start..r->end now; replaces what was
+ *
+ * Takes over the references that r holds. 0 or -ENOMEM.
+ */
+int mm_insert(struct mm *mm, const struct region *r);
+
+/* mm_remove() - nothing is mapped there any more; memory is given back */
+int mm_remove(struct mm *mm, uint64_t start, uint64_t end);
+
+/* mm_split() - make addr a border between regions; 0 or -ENOMEM */
+int mm_split(struct mm *mm, uint64_t addr);
+
+/* mm_dirty() - every view must be told of the range again */
+void mm_dirty(struct mm *mm, uint64_t start, uint64_t end);
+
+void mm_view_attach(struct mm *mm, struct mm_view *view);
+void mm_view_detach(struct mm *mm, struct mm_view *view);
+
+/*
+ * mm_view_next() - up to max extents that the view has not been told of
+ *
+ * Returns how many; 0 when it knows everything.
+ */
+size_t mm_view_next(struct mm *mm, struct mm_view *view, struct extent *out,
+		    size_t max);
+
+/*
+ * memory_file() - the mapfile for an open file; takes fd over
+ *
+ * One that is known by device and inode is used again, and fd closed, unless
+ * only the new one may be written. Holds a reference for the caller.
+ */
+int memory_file(struct memory *m, int fd, struct mapfile **out);
+void memory_file_unref(struct memory *m, struct mapfile *file);
+
+#endif

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: MIT */
+/* host.c - `darkshadow host`: the daemon's command line */
+#include "host/host.h"
+
+#include <argp.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "host/serve.h"
+#include "wire/rules.h"
+#include "wire/transport.h"
+
+#define EXIT_OWN_FAILURE 125
+
+struct host_options {
+	const char *transport;
+	struct rules policy;
+};
+
+static const struct argp_option options[] = {
+	{ "transport", 't', "NAME[:ARGS]", 0,
+	  "Where runs reach this daemon: loopback:SOCKET", 0 },
+	{ "policy", 'p', "FILE", 0,
+	  "Allow what the rules in FILE say, see darkshadow-policy(5)", 0 },
+	{ "allow", 'a', "RULE", 0,
+	  "Allow what RULE says, as a line of a policy file would (repeatable)",
+	  0 },
+	{ "quiet", 'q', NULL, 0, "Say nothing but errors", 0 },
+	{ "verbose", 'v', NULL, 0, "Say more; twice: everything", 0 },
+	{ 0 },
+};
+
+static int verbosity;
+
+static error_t parse_opt(int key, char *arg, struct argp_state *state)
+{
+	struct host_options *o = state->input;
+	char err[RULES_ERR_MAX];
+
+	switch (key) {
+	case 't':
+		o->transport = arg;
+		return 0;
+	case 'p':
+		if (rules_load(&o->policy, arg, err) < 0) {
+			log_err("%s", err);
+			exit(EXIT_OWN_FAILURE);
+		}
+		return 0;
+	case 'a':
+		if (rules_add(&o->policy, arg, err) < 0) {
+			log_err("%s", err);
+			exit(EXIT_OWN_FAILURE);
+		}
+		return 0;
+	case 'q':
+		log_set_level(LOG_ERROR);
+		return 0;
+	case 'v':
+		log_set_level(++verbosity > 1 ? LOG_DEBUG : LOG_INFO);
+		return 0;
+	case ARGP_KEY_ARG:
+		argp_error(state, "unexpected argument '%s'", arg);
+		return EINVAL;
+	}
+	return ARGP_ERR_UNKNOWN;
+}
+
+static const struct argp argp = {
+	.options = options,
+	.parser = parse_opt,
+	.doc = "Carry out the system calls of programs that `darkshadow run`"
+	       " launched, as far as the policy allows.\v"
+	       "Without a policy nothing is allowed. Runs until SIGTERM or"
+	       " SIGINT.\n\nExample:\n"
+	       "  darkshadow host -t loopback:/run/user/1000/ds.sock"
+	       " -a path:/mnt/host=/srv/data:ro",
+};
+
+/* loopback:fd=N is what `run` gives the sibling that it starts. */
+static int inherited_socket(const char *args)
+{
+	char *end;
+	long fd;
+
+	if (!args || strncmp(args, "fd=", 3) != 0)
+		return -1;
+	fd = strtol(args + 3, &end, 10);
+	return *end || fd < 0 ? -1 : (int)fd;
+}
+
+int host_main(int argc, char **argv)
+{
+	struct host_options o = { 0 };
+	struct serve conf = { .policy = &o.policy, .listen_fd = -1 };
+	const char *args = NULL;
+	struct transport t;
+	int fd, err;
+
+	argp_err_exit_status = EXIT_OWN_FAILURE;
+	argp_parse(&argp, argc, argv, 0, NULL, &o);
+	if (!o.transport) {
+		log_err("host: say where runs reach this daemon:"
+			" --transport loopback:SOCKET");
+		return EXIT_OWN_FAILURE;
+	}
+	conf.ops = transport_find(o.transport, &args);
+	if (!conf.ops || !args) {
+		log_err("--transport %s: expected NAME:ARGS with NAME one of:"
+			" %s (as in loopback:/run/ds.sock)", o.transport,
+			transport_names());
+		return EXIT_OWN_FAILURE;
+	}
+	/* Nobody's terminal signals are for the shadows. */
+	fd = inherited_socket(args);
+	if (fd >= 0) {
+		setsid();
+		fcntl(fd, F_SETFD, FD_CLOEXEC);
+		transport_adopt(&t, fd);
+		err = serve_run(&conf, &t);
+	} else {
+		err = conf.ops->listen(args, &conf.listen_fd);
+		if (err) {
+			log_err("--transport %s: %s%s", o.transport,
+				strerror(-err), err == -EADDRINUSE ?
+				": a daemon serves there already" : "");
+			rules_fini(&o.policy);
+			return EXIT_OWN_FAILURE;
+		}
+		if (o.policy.n == 0)
+			log_warn("no policy given: every rule will be refused"
+				 " (add --policy FILE or --allow RULE)");
+		log_info("serving at %s", args);
+		err = serve_run(&conf, NULL);
+		unlink(args);
+		close_fd(&conf.listen_fd);
+	}
+	rules_fini(&o.policy);
+	if (err) {
+		log_err("host: %s", strerror(-err));
+		return EXIT_OWN_FAILURE;
+	}
+	return 0;
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/* serve.h - the daemon's loop: sessions, their requests, their shadows */
+#ifndef HOST_SERVE_H
+#define HOST_SERVE_H
+
+#include "wire/rules.h"
+#include "wire/transport.h"
+
+struct serve {
+	const struct rules *policy;	/* borrowed */
+	int listen_fd;			/* borrowed; -1: one session only */
+	const struct transport_ops *ops;	/* of listen_fd */
+};
+
+/*
+ * serve_run() - until SIGTERM or SIGINT, or until the one session ends
+ *
+ * first: a session that is open already, taken over, or NULL. Returns 0 or
+ * -errno.
+ */
+int serve_run(const struct serve *conf, struct transport *first);
+
+#endif
