@@ -16,7 +16,7 @@ V	?= 0
 T	?= *
 
 VERSION	:= 0.1
-PKGS	:= capstone libseccomp
+PKGS	:= capstone
 
 CFLAGS	?= -O2 -g
 WARN	:= -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \

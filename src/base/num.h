@@ -7,17 +7,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PAGE_SIZE	4096ULL		/* x86-64 has no other base page */
+#define PAGE_BYTES	4096ULL		/* x86-64 has no other base page */
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
 
 static inline uint64_t page_down(uint64_t x)
 {
-	return x & ~(PAGE_SIZE - 1);
+	return x & ~(PAGE_BYTES - 1);
 }
 
 static inline uint64_t page_up(uint64_t x)
 {
-	return page_down(x + PAGE_SIZE - 1);
+	return page_down(x + PAGE_BYTES - 1);
 }
 
 /* range_inside() - does [off, off + len) lie in [0, size), without wrapping? */

@@ -16,7 +16,7 @@
 int arena_init(struct arena *a)
 {
 	a->size = ARENA_SIZE;
-	a->next = PAGE_SIZE;
+	a->next = PAGE_BYTES;
 	a->fd = memfd_create("darkshadow-arena",
 			     MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (a->fd < 0)
@@ -40,7 +40,7 @@ void arena_fini(struct arena *a)
 int arena_alloc(struct arena *a, uint64_t len, uint64_t *off)
 {
 	/* Aligned as the kernel likes it for huge pages. */
-	const uint64_t align = len >= (2 << 20) ? 2 << 20 : PAGE_SIZE;
+	const uint64_t align = len >= (2 << 20) ? 2 << 20 : PAGE_BYTES;
 	uint64_t at = (a->next + align - 1) & ~(align - 1);
 
 	if (!range_inside(at, len, a->size))

@@ -375,7 +375,7 @@ static size_t read_mem(const struct callfmt *fmt, uint64_t addr, char *buf,
 
 	while (done < len) {
 		uint64_t at = addr + done;
-		size_t want = min_u64(len - done, PAGE_SIZE - at % PAGE_SIZE);
+		size_t want = min_u64(len - done, PAGE_BYTES - at % PAGE_BYTES);
 		ssize_t got;
 
 		want = min_u64(want, READ_CHUNK);

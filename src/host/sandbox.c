@@ -65,7 +65,7 @@
 #include "wire/calls.h"
 
 #define RULE_TEXT	160	/* of a rule in an error */
-#define X32_BIT		0x40000000
+#define CAP_BIT(cap)	(1ULL << (cap))
 
 #ifndef MNT_DETACH	/* <sys/mount.h> and <linux/mount.h> are at odds */
 #define MNT_DETACH	2
@@ -173,14 +173,14 @@ unsigned long sandbox_clone_flags(const struct rules *policy)
 {
 	unsigned long flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC |
 			      CLONE_NEWUTS;
-	uint64_t effective, permitted;
+	uint64_t effective = 0, permitted;
 
 	if (rules_has(policy, RULE_ALL))
 		return 0;
 	if (!rules_has(policy, RULE_NET))
 		flags |= CLONE_NEWNET;
 	if (caps_read(&effective, &permitted) ||
-	    !(effective >> CAP_SYS_ADMIN & 1))
+	    !(effective & CAP_BIT(CAP_SYS_ADMIN)))
 		flags |= CLONE_NEWUSER;
 	return flags;
 }
@@ -582,7 +582,6 @@ static int build_root(const struct rules *policy, char *err)
 /* ---- authority ---- */
 
 /* With "all", root keeps its say over files and none over the machine. */
-#define CAP_BIT(cap)	(1ULL << (cap))
 #define FILE_CAPS	(CAP_BIT(CAP_CHOWN) | CAP_BIT(CAP_DAC_OVERRIDE) | \
 			 CAP_BIT(CAP_DAC_READ_SEARCH) | CAP_BIT(CAP_FOWNER) | \
 			 CAP_BIT(CAP_FSETID) | CAP_BIT(CAP_MKNOD) | \
@@ -844,7 +843,8 @@ static bool forwards(const struct rules *policy, uint64_t nr)
 /*
  * put_head() - only this architecture's calls get past here
  *
- * x32 calls bear the same architecture and differ by a bit in the number.
+ * x32 calls bear the same architecture, but a bit in their numbers, which are
+ * compared whole, keeps them from being any call that is allowed.
  */
 static void put_head(struct prog *p)
 {
@@ -852,7 +852,6 @@ static void put_head(struct prog *p)
 	put(p, BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0);
 	put_else(p, SECCOMP_RET_KILL_PROCESS);
 	put_load(p, offsetof(struct seccomp_data, nr));
-	put_if(p, BPF_JGE, X32_BIT, REFUSE(EPERM));
 }
 
 /* put_calls() - what an executor may do; falls through for anything else */

@@ -142,7 +142,8 @@ static struct shadow *session_shadow(struct session *s, uint32_t id)
 	return id ? idmap_get(&s->shadows, id) : NULL;
 }
 
-static int do_shadow_new(struct session *s, const struct msg *m)
+static int do_shadow_new(struct session *s, const struct msg *m,
+			 struct msg *reply)
 {
 	struct shadow *parent = NULL, *sh;
 	int rc;
@@ -163,19 +164,21 @@ static int do_shadow_new(struct session *s, const struct msg *m)
 	rc = idmap_put(&s->shadows, m->shadow.id, sh);
 	if (rc)
 		shadow_free(sh);
+	else
+		reply->reply.pid = (uint32_t)sh->inner_pid;
 	return rc;
 }
 
 static int do_getfd(struct session *s, const struct msg *m, int *fd)
 {
-	struct shadow *sh = session_shadow(s, m->getfd.shadow);
+	struct shadow *sh = session_shadow(s, m->fd.shadow);
 	int got;
 
 	if (!s->t.carries_fds)
 		return -EOPNOTSUPP;
 	if (!sh)
 		return -ESRCH;
-	got = shadow_getfd(sh, (int)m->getfd.fd);
+	got = shadow_getfd(sh, (int)m->fd.fd);
 	if (got < 0)
 		return got;
 	*fd = got;
@@ -205,6 +208,8 @@ static int do_on_shadow(struct session *s, const struct msg *m)
 	case MSG_CANCEL:
 		shadow_cancel(sh, m->thread.thread, m->thread.seq);
 		return 0;
+	case MSG_CLOSE:
+		return shadow_close(sh, m->fd.fd);
 	case MSG_MAP:
 		if (m->map.n > MSG_EXTENTS_MAX)
 			return -EPROTO;
@@ -217,10 +222,15 @@ static int do_on_shadow(struct session *s, const struct msg *m)
 _Static_assert(offsetof(struct msg, shadow.id) ==
 	       offsetof(struct msg, thread.shadow) &&
 	       offsetof(struct msg, shadow.id) ==
+	       offsetof(struct msg, fd.shadow) &&
+	       offsetof(struct msg, shadow.id) ==
 	       offsetof(struct msg, map.shadow), "the shadow comes first");
 
-static int do_request(struct session *s, struct msg *m, int *fd, char *text)
+static int do_request(struct session *s, struct msg *m, int *fd,
+		      struct msg *reply)
 {
+	char *text = reply->reply.text;
+
 	if (m->type > MSG_START && !s->nursery)
 		return -EPROTO;
 	if (m->type > MSG_START && nursery_dead(s->nursery))
@@ -233,7 +243,7 @@ static int do_request(struct session *s, struct msg *m, int *fd, char *text)
 	case MSG_START:
 		return do_start(s, text);
 	case MSG_SHADOW_NEW:
-		return do_shadow_new(s, m);
+		return do_shadow_new(s, m, reply);
 	case MSG_GETFD:
 		return do_getfd(s, m, fd);
 	case MSG_FILE:
@@ -261,7 +271,7 @@ static int session_serve(struct session *s)
 	if (err)
 		return err;
 	if (m.type != MSG_GETFD || fd < 0) {
-		reply.reply.error = do_request(s, &m, &fd, reply.reply.text);
+		reply.reply.error = do_request(s, &m, &fd, &reply);
 		log_debug("request %u: %d %s", m.type, reply.reply.error,
 			  reply.reply.text);
 	} else {

@@ -86,7 +86,7 @@ static int64_t call1(struct shadow *s, pid_t tid, uint64_t nr,
 
 /* clone(2) by a stopped thread; the child's first stop is awaited. */
 static int clone_thread(struct shadow *s, pid_t tid, uint64_t flags,
-			pid_t *child)
+			pid_t *child, pid_t *inner)
 {
 	struct remote r = shadow_remote(s, tid);
 	int64_t result;
@@ -103,6 +103,8 @@ static int clone_thread(struct shadow *s, pid_t tid, uint64_t flags,
 	if (!WIFSTOPPED(status))
 		return -ESRCH;
 	*child = r.child;
+	if (inner)
+		*inner = (pid_t)result;
 	return 0;
 }
 
@@ -604,7 +606,8 @@ static int make_mapper(struct shadow *s, struct shadow *parent)
 	int err;
 
 	err = clone_thread(s, s->leader, CLONE_VM | CLONE_FS | CLONE_SIGHAND |
-			   CLONE_THREAD | CLONE_SYSVSEM, &s->mapper);
+			   CLONE_THREAD | CLONE_SYSVSEM, &s->mapper,
+			   NULL);
 	if (err)
 		return err;
 	return run_with_notify(s, parent, calls, ARRAY_SIZE(calls), fds,
@@ -631,7 +634,8 @@ int shadow_new(struct nursery *n, struct shadow *parent, uint32_t id,
 	err = ctl_init(s);
 	if (!err)
 		err = clone_thread(parent, parent->leader,
-				   clone_flags | SIGCHLD, &s->leader);
+				   clone_flags | SIGCHLD, &s->leader,
+				   &s->inner_pid);
 	if (!err)
 		err = make_mapper(s, parent);
 	if (!err && parent == &n->first) {
@@ -723,7 +727,7 @@ int shadow_thread_new(struct shadow *s, uint32_t thread, uint64_t slot,
 	*e = (struct executor){ .shadow = s, .thread = thread };
 	err = clone_thread(s, s->leader, CLONE_VM | CLONE_FS | CLONE_FILES |
 			   CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM,
-			   &e->tid);
+			   &e->tid, NULL);
 	if (err) {
 		free(e);
 		return err;
@@ -923,8 +927,8 @@ static int capsule_move(struct shadow *s)
 
 static bool extent_valid(const struct nursery *n, const struct extent *e)
 {
-	if ((e->gva | e->len | e->off) & (PAGE_SIZE - 1) || e->len == 0 ||
-	    e->gva < PAGE_SIZE || !range_inside(e->gva, e->len, USER_END))
+	if ((e->gva | e->len | e->off) & (PAGE_BYTES - 1) || e->len == 0 ||
+	    e->gva < PAGE_BYTES || !range_inside(e->gva, e->len, USER_END))
 		return false;
 	switch ((enum extent_kind)e->kind) {
 	case EXTENT_NONE:
@@ -1012,6 +1016,15 @@ int shadow_map(struct shadow *s, const struct extent *v, size_t n)
 		     calls[done].args[1]);
 	}
 	return 0;
+}
+
+int shadow_close(struct shadow *s, uint32_t fd)
+{
+	const struct batch_call call = { SYS_dup3, { SHADOW_FD_FILLER, fd } };
+
+	if (fd == SHADOW_FD_FILLER)
+		return -EBADF;
+	return run_all(s, s->leader, &call, 1);
 }
 
 int shadow_getfd(struct shadow *s, int fd)

@@ -43,6 +43,7 @@ struct shadow {
 	struct nursery *nursery;	/* borrowed */
 	uint32_t id;
 	pid_t leader;
+	pid_t inner_pid;	/* in the namespace of the shadows */
 	pid_t mapper;
 	int pidfd;		/* owned, of the leader */
 	int ctl_fd;		/* owned: memfd behind the capsule's ctl page */
@@ -101,6 +102,9 @@ void shadow_cancel(struct shadow *s, uint32_t thread, uint32_t seq);
  * a hole: the target's calls get EFAULT there.
  */
 int shadow_map(struct shadow *s, const struct extent *v, size_t n);
+
+/* shadow_close() - a filler takes the descriptor's place; 0 or -errno */
+int shadow_close(struct shadow *s, uint32_t fd);
 
 /* shadow_getfd() - a copy of the shadow's descriptor, or -errno */
 int shadow_getfd(struct shadow *s, int fd);

@@ -27,7 +27,8 @@ size_t msg_size(uint32_t type)
 	case MSG_MAP:
 		return MSG_HEAD + sizeof(m->map);
 	case MSG_GETFD:
-		return MSG_HEAD + sizeof(m->getfd);
+	case MSG_CLOSE:
+		return MSG_HEAD + sizeof(m->fd);
 	case MSG_REPLY:
 		return MSG_HEAD + sizeof(m->reply);
 	case MSG_GONE:

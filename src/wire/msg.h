@@ -34,6 +34,7 @@ enum msg_type {
 	MSG_MAP,
 	MSG_CANCEL,
 	MSG_GETFD,		/* the reply carries the descriptor */
+	MSG_CLOSE,		/* by exec, dup2: nobody hears of its result */
 	MSG_REPLY,
 	MSG_GONE,		/* a shadow died of itself */
 	MSG_TYPES
@@ -95,10 +96,10 @@ struct msg {
 		struct {
 			uint32_t shadow;
 			uint32_t fd;
-		} getfd;
+		} fd;			/* GETFD, CLOSE */
 		struct {
 			int32_t error;		/* 0 or -errno */
-			uint32_t pad;
+			uint32_t pid;		/* SHADOW_NEW: as shadows see it */
 			char text[MSG_TEXT_MAX];
 		} reply;
 		struct {

@@ -127,14 +127,14 @@ static void vectors(void)
 	same(lseek(fd, 0, SEEK_CUR), 10);
 	same(pwritev2(fd, w, 1, -1, 0), 3);
 	same(preadv2(fd, r, 1, -1, 0), 3);
-	check(!memcmp(a, "ree", 3), "preadv2 gave '%.3s'", a);
+	check(!memcmp(a, "thr", 3), "preadv2 gave '%.3s'", a);
 	same(pwritev2(fd, w, 1, 0, RWF_APPEND), 3);
 	same(size_of("x"), 23);
 	same(pwritev2(fd, w, 1, 0, RWF_SYNC), 3);
 	refused(preadv2(fd, r, 1, 0, 0x40000000), EOPNOTSUPP);
 	same(readv(fd, r, 0), 0);
-	refused(readv(fd, r, -1), EINVAL);
-	refused(readv(fd, r, 1025), EINVAL);
+	refused(syscall(SYS_readv, fd, r, -1), EINVAL);
+	refused(syscall(SYS_readv, fd, r, 1025), EINVAL);
 	sys(close(fd));
 }
 
@@ -242,7 +242,7 @@ static void path_errors(void)
 		memcpy(name + n, "/.", 2);
 	refused(open(name, O_RDONLY), ENAMETOOLONG);
 	refused(open("", O_RDONLY), ENOENT);
-	refused(open(NULL, O_RDONLY), EFAULT);
+	refused(syscall(SYS_open, NULL, O_RDONLY), EFAULT);
 	refused(stat(in("x/"), &(struct stat){ 0 }), ENOTDIR);
 	sys(symlink("loop", in("loop")));
 	refused(open(in("loop"), O_RDONLY), ELOOP);
@@ -578,8 +578,11 @@ static void owners(void)
 	sys(fstat(fd, &st));
 	same(st.st_uid, uid);
 	same(st.st_gid, gid);
+	/* A user namespace does not know the number: EINVAL. */
 	if (uid != 0)
-		refused(chown(in("x"), 0, (gid_t)-1), EPERM);
+		check(chown(in("x"), 0, (gid_t)-1) == -1 &&
+		      (errno == EPERM || errno == EINVAL),
+		      "a file given to root: %s", strerror(errno));
 	sys(close(fd));
 }
 

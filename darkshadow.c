@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/* darkshadow.c - the command table */
+#include <argp.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "guest/run.h"
+#include "host/host.h"
+
+#define EXIT_USAGE 125
+
+const char *argp_program_version = "darkshadow " DARKSHADOW_VERSION;
+
+static const struct command {
+	const char *name;
+	const char *title;		/* argv[0] in its messages */
+	int (*main)(int argc, char **argv);
+	const char *what;
+} commands[] = {
+	{ "run", "darkshadow run", run_main,
+	  "launch a command whose system calls the host carries out" },
+	{ "host", "darkshadow host", host_main,
+	  "carry out the system calls of such commands" },
+};
+
+static void usage(FILE *f)
+{
+	fprintf(f, "Usage: darkshadow COMMAND [OPTION...] [ARG...]\n\n");
+	for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++)
+		fprintf(f, "  %-6s%s\n", commands[i].name, commands[i].what);
+	fprintf(f, "\n`darkshadow COMMAND --help` or `darkshadow help COMMAND`"
+		" says more; see also darkshadow(1).\n\nExample:\n"
+		"  darkshadow run --forward path:/mnt/host=/srv/data:ro --"
+		" ls -l /mnt/host\n");
+}
+
+int main(int argc, char **argv)
+{
+	static char help[] = "--help";
+	const char *name = argc > 1 ? argv[1] : "";
+	bool helping = strcmp(name, "help") == 0 && argc > 2;
+
+	if (strcmp(name, "--version") == 0 || strcmp(name, "-V") == 0) {
+		puts(argp_program_version);
+		return 0;
+	}
+	if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 ||
+	    (strcmp(name, "help") == 0 && !helping)) {
+		usage(stdout);
+		return 0;
+	}
+	if (helping) {
+		name = argv[2];
+		argv[2] = help;
+	}
+	for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++) {
+		if (strcmp(commands[i].name, name) != 0)
+			continue;
+		argv[1] = (char *)commands[i].title;
+		return commands[i].main(argc - 1, argv + 1);
+	}
+	if (argc < 2)
+		usage(stderr);
+	else
+		log_err("%s: no such command; expected run or host"
+			" (see darkshadow --help)", name);
+	return EXIT_USAGE;
+}

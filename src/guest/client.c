@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+/* client.c - the guest side of the control stream */
+#include "guest/client.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+
+static void note_gone(struct client *c, const struct msg *m)
+{
+	if (c->ngone < sizeof(c->gone) / sizeof(*c->gone))
+		c->gone[c->ngone++] = m->gone.shadow;
+	else
+		c->dead = true;	/* nothing is left to be served by */
+}
+
+static int receive(struct client *c, struct msg *m, int *fd)
+{
+	int err = transport_recv(&c->t, m, fd);
+
+	if (err || (m->type != MSG_REPLY && m->type != MSG_GONE)) {
+		c->dead = true;
+		return -EIO;
+	}
+	return 0;
+}
+
+int client_request(struct client *c, struct msg *m, int fd, int *got)
+{
+	struct msg reply;
+	int with;
+
+	if (c->dead)
+		return -EIO;
+	if (transport_send(&c->t, m, fd) < 0) {
+		c->dead = true;
+		return -EIO;
+	}
+	for (;;) {
+		if (receive(c, &reply, &with) < 0)
+			return -EIO;
+		if (reply.type == MSG_REPLY)
+			break;
+		note_gone(c, &reply);
+	}
+	memcpy(c->text, reply.reply.text, sizeof(c->text));
+	c->text[sizeof(c->text) - 1] = '\0';
+	c->pid = (pid_t)reply.reply.pid;
+	if (got)
+		*got = with;
+	else
+		close_fd(&with);
+	return reply.reply.error;
+}
+
+void client_poll(struct client *c)
+{
+	struct pollfd p = { .fd = c->t.fd, .events = POLLIN };
+
+	while (!c->dead && poll(&p, 1, 0) > 0) {
+		struct msg m;
+		int with;
+
+		if (receive(c, &m, &with) < 0)
+			return;
+		close_fd(&with);
+		if (m.type == MSG_REPLY)
+			c->dead = true;	/* to nothing that we asked */
+		else
+			note_gone(c, &m);
+	}
+}
+
+int client_hello(struct client *c, int ram_fd, uint64_t ram_size,
+		 const struct rules *rules)
+{
+	struct msg m = { .type = MSG_HELLO };
+	int err;
+
+	m.hello.magic = MSG_MAGIC;
+	m.hello.version = MSG_VERSION;
+	m.hello.ram_size = ram_size;
+	err = client_request(c, &m, ram_fd, NULL);
+	for (size_t i = 0; !err && i < rules->n; i++) {
+		m = (struct msg){ .type = MSG_RULE };
+		if (rules_format(&rules->v[i], m.rule.text, MSG_RULE_MAX) >=
+		    MSG_RULE_MAX)
+			return -ENAMETOOLONG;
+		err = client_request(c, &m, -1, NULL);
+	}
+	if (!err) {
+		m = (struct msg){ .type = MSG_START };
+		err = client_request(c, &m, -1, NULL);
+	}
+	return err;
+}

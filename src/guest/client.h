@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/* client.h - the guest side of the control stream: requests and their replies */
+#ifndef GUEST_CLIENT_H
+#define GUEST_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "wire/rules.h"
+#include "wire/transport.h"
+
+struct client {
+	struct transport t;
+	bool dead;		/* the daemon is gone; every request is -EIO */
+	uint32_t gone[64];	/* shadows that died, not yet taken */
+	size_t ngone;
+	char text[MSG_TEXT_MAX];	/* of the last reply */
+	pid_t pid;		/* of the last reply */
+};
+
+/*
+ * client_request() - send, and wait for the reply
+ *
+ * fd: sent along, or -1. got: where a descriptor in the reply goes, or NULL.
+ * Returns the reply's 0 or -errno; -EIO when the daemon is gone.
+ */
+int client_request(struct client *c, struct msg *m, int fd, int *got);
+
+/* client_hello() - RAM, rules, start; -errno with client.text to show */
+int client_hello(struct client *c, int ram_fd, uint64_t ram_size,
+		 const struct rules *rules);
+
+/*
+ * client_poll() - take what came unasked, without waiting
+ *
+ * Afterwards dead and gone are up to date.
+ */
+void client_poll(struct client *c);
+
+#endif

@@ -1,0 +1,452 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fdcalls.c - calls that make, copy and close descriptors, and directories
+ *
+ * A host descriptor is two things of one number: the placeholder in the
+ * target, whose number and close-on-exec flag are the truth, and the host's
+ * file in the shadow.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/select.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/num.h"
+#include "guest/path.h"
+#include "guest/tracer.h"
+
+static int64_t native_as_is(struct tracer *tr, struct task *t)
+{
+	return task_native(tr, t, t->nr, t->args[0], t->args[1], t->args[2],
+			   t->args[3], t->args[4], t->args[5]);
+}
+
+void call_dup(struct tracer *tr, struct task *t)
+{
+	const int fd = (int)t->args[0];
+	const struct hostfd *h = files_get(t->proc->files, fd);
+
+	if (is_hidden_fd(tr, fd))
+		task_return(tr, t, -EBADF);
+	else if (!h)
+		task_allow(tr, t);
+	else
+		forward_newfd(tr, t, SYS_dup, t->args, false, 0, h->path,
+			      h->flags);
+}
+
+void call_dup2(struct tracer *tr, struct task *t)
+{
+	const int from = (int)t->args[0], to = (int)t->args[1];
+	struct files *files = t->proc->files;
+	const struct hostfd *h = files_get(files, from);
+	uint64_t args[6] = { t->args[0], t->args[1] };
+	int64_t r;
+
+	if (is_hidden_fd(tr, from) || is_hidden_fd(tr, to)) {
+		task_return(tr, t, -EBADF);
+		return;
+	}
+	if (from == to || (!h && !is_host_fd(t, to))) {
+		task_allow(tr, t);
+		return;
+	}
+	/* The placeholder's number goes where the target wants it ... */
+	r = native_as_is(tr, t);
+	if (r < 0) {
+		task_return(tr, t, r);
+		return;
+	}
+	/* ... and the file, or nothing, follows. */
+	if (!h) {
+		files_clear(files, to);
+		shadow_close_fd(tr, t->proc, to);
+	} else {
+		char *path cleanup_free = strdup(h->path);
+		int flags = h->flags, err = shadow_ready(tr, t);
+
+		r = err ? err : shadow_sync(tr, t, SLOT_CALL, SYS_dup3, args,
+					    -1);
+		if (r >= 0 && (!path || files_set(files, to, path, flags) < 0))
+			r = -ENOMEM;
+		if (r < 0) {
+			files_clear(files, to);
+			task_native(tr, t, SYS_close, (uint64_t)to, 0, 0, 0, 0,
+				    0);
+		}
+	}
+	task_return(tr, t, r);
+}
+
+/* The owner of a lock is a shadow: the target knows it by another number. */
+static void got_lock(struct tracer *tr, struct task *t, int64_t result)
+{
+	struct flock fl;
+	size_t pos = 0;
+	struct task *o;
+
+	if (result == 0 &&
+	    task_read(t, t->args[2], &fl, sizeof(fl)) == sizeof(fl) &&
+	    fl.l_type != F_UNLCK && fl.l_pid > 0) {
+		while ((o = idmap_next(&tr->tasks, &pos)))
+			if (o->proc->shadow && o->proc->shadow_pid == fl.l_pid)
+				break;
+		if (o) {
+			fl.l_pid = o->proc->pid;
+			task_write(t, t->args[2], &fl, sizeof(fl));
+		}
+	}
+	task_return(tr, t, result);
+}
+
+void call_fcntl(struct tracer *tr, struct task *t)
+{
+	const int fd = (int)t->args[0], cmd = (int)t->args[1];
+	const struct hostfd *h = files_get(t->proc->files, fd);
+
+	if (is_hidden_fd(tr, fd)) {
+		task_return(tr, t, -EBADF);
+		return;
+	}
+	if (!h) {
+		task_allow(tr, t);
+		return;
+	}
+	switch (cmd) {
+	case F_DUPFD:
+	case F_DUPFD_CLOEXEC:
+		forward_newfd(tr, t, SYS_dup, t->args, cmd == F_DUPFD_CLOEXEC,
+			      (int)t->args[2], h->path, h->flags);
+		return;
+	case F_GETFD:
+	case F_SETFD:
+		task_allow(tr, t);
+		return;
+	case F_GETLK:
+		task_forward(tr, t, SLOT_CALL, t->nr, t->args, -1, got_lock);
+		return;
+	}
+	task_forward(tr, t, SLOT_CALL, t->nr, t->args, -1, NULL);
+}
+
+static void closed(struct tracer *tr, struct task *t, int64_t result)
+{
+	const int fd = (int)t->args[0];
+
+	/* Cancelled before it began, it will be made again. */
+	if (!is_restart_code(result)) {
+		files_clear(t->proc->files, fd);
+		task_native(tr, t, SYS_close, (uint64_t)fd, 0, 0, 0, 0, 0);
+	}
+	task_return(tr, t, result);
+}
+
+void call_close(struct tracer *tr, struct task *t)
+{
+	const int fd = (int)t->args[0];
+
+	if (is_hidden_fd(tr, fd))
+		task_return(tr, t, -EBADF);
+	else if (!is_host_fd(t, fd))
+		task_allow(tr, t);
+	else
+		task_forward(tr, t, SLOT_CLOSE, SYS_close, t->args, fd,
+			     closed);
+}
+
+static int compare_ints(const void *a, const void *b)
+{
+	const int *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
+
+/* Around the descriptors that the target is not to know of. */
+void call_close_range(struct tracer *tr, struct task *t)
+{
+	unsigned int first = (unsigned int)t->args[0];
+	const unsigned int last = (unsigned int)t->args[1];
+	const unsigned int flags = (unsigned int)t->args[2];
+	int hidden[] = { tr->hidden.arena, tr->hidden.sock,
+			 tr->hidden.placeholder };
+	struct files *files = t->proc->files;
+	unsigned int from = first;
+	int64_t r = 0;
+
+	if (first > last) {
+		task_return(tr, t, -EINVAL);
+		return;
+	}
+	qsort(hidden, ARRAY_SIZE(hidden), sizeof(*hidden), compare_ints);
+	for (size_t i = 0; i < ARRAY_SIZE(hidden) && r >= 0; i++) {
+		unsigned int h = (unsigned int)hidden[i];
+
+		if (h < from || h > last)
+			continue;
+		if (h > from)
+			r = task_native(tr, t, SYS_close_range, from, h - 1,
+					flags, 0, 0, 0);
+		from = h + 1;
+	}
+	if (r >= 0 && from <= last)
+		r = task_native(tr, t, SYS_close_range, from, last, flags, 0,
+				0, 0);
+	if (r >= 0 && !(flags & CLOSE_RANGE_CLOEXEC)) {
+		for (; first <= last && first < files->n; first++) {
+			if (!files_get(files, (int)first))
+				continue;
+			files_clear(files, (int)first);
+			shadow_close_fd(tr, t->proc, (int)first);
+		}
+	}
+	task_return(tr, t, r);
+}
+
+/* --- directories --------------------------------------------------------- */
+
+/* Where the shadow is now, by its own account. */
+static void learn_cwd(struct tracer *tr, struct task *t)
+{
+	struct fs *fs = t->proc->fs;
+	uint64_t args[6] = { task_scratch(t), SLOT_SCRATCH_SIZE };
+	int64_t n = shadow_sync(tr, t, SLOT_CALL, SYS_getcwd, args, -1);
+
+	free(fs->cwd);
+	fs->cwd = NULL;
+	if (n > 0 && n <= SLOT_SCRATCH_SIZE)
+		fs->cwd = strndup((char *)t->slot + SLOT_SCRATCH, (size_t)n);
+}
+
+static void changed_dir(struct tracer *tr, struct task *t, int64_t result)
+{
+	if (result == 0) {
+		t->proc->fs->host = true;
+		learn_cwd(tr, t);
+		/* Both sides have the directory: /proc/PID/cwd is true too. */
+		if (tr->all && t->proc->fs->cwd) {
+			strcpy((char *)t->slot + SLOT_SCRATCH,
+			       t->proc->fs->cwd);
+			task_native(tr, t, SYS_chdir, task_scratch(t), 0, 0, 0,
+				    0, 0);
+		}
+	}
+	task_return(tr, t, result);
+}
+
+static void local_chdir(struct tracer *tr, struct task *t, uint64_t arg)
+{
+	int64_t r = task_native(tr, t, t->nr, arg, 0, 0, 0, 0, 0);
+
+	if (r == 0) {
+		t->proc->fs->host = false;
+		free(t->proc->fs->cwd);
+		t->proc->fs->cwd = NULL;
+	}
+	task_return(tr, t, r);
+}
+
+void call_chdir(struct tracer *tr, struct task *t)
+{
+	uint64_t args[6] = { t->args[0] };
+	char text[PATH_MAX];
+	struct place place;
+	int err;
+
+	if (t->nr == SYS_fchdir) {
+		if (is_hidden_fd(tr, (int)args[0]))
+			task_return(tr, t, -EBADF);
+		else if (is_host_fd(t, (int)args[0]))
+			task_forward(tr, t, SLOT_CALL, t->nr, args, -1,
+				     changed_dir);
+		else
+			local_chdir(tr, t, args[0]);
+		return;
+	}
+	err = path_read(t, args[0], text);
+	if (!err)
+		err = path_resolve(tr, t, AT_FDCWD, text, true, &place);
+	if (!err && place.rewritten) {
+		err = task_slot(tr, t);
+		if (!err) {
+			strcpy((char *)t->slot + SLOT_SCRATCH, place.abs);
+			args[0] = task_scratch(t);
+		}
+	}
+	if (err)
+		task_return(tr, t, err);
+	else if (place.kind == PLACE_LOCAL)
+		local_chdir(tr, t, args[0]);
+	else if (place.kind == PLACE_HOST)
+		task_forward(tr, t, SLOT_CALL, t->nr, args, -1, changed_dir);
+	else
+		task_return(tr, t, -ENOTDIR);
+}
+
+void call_getcwd(struct tracer *tr, struct task *t)
+{
+	if (t->proc->fs->host)
+		task_forward(tr, t, SLOT_CALL, t->nr, t->args, -1, NULL);
+	else
+		task_allow(tr, t);
+}
+
+void call_umask(struct tracer *tr, struct task *t)
+{
+	int64_t old = native_as_is(tr, t);
+
+	t->proc->fs->umask = (mode_t)t->args[0] & 0777;
+	if (t->proc->shadow && shadow_ready(tr, t) == 0)
+		shadow_sync(tr, t, SLOT_CALL, SYS_umask, t->args, -1);
+	task_return(tr, t, old);
+}
+
+/* --- inotify ------------------------------------------------------------- */
+
+static void watch_on_host(struct tracer *tr, struct task *t, int64_t result)
+{
+	const int fd = t->u.fd;
+	int64_t r;
+
+	if (result < 0) {
+		task_return(tr, t, result);
+		return;
+	}
+	r = task_native(tr, t, SYS_dup3, (uint64_t)tr->hidden.placeholder,
+			(uint64_t)fd, (uint64_t)t->u.flags, 0, 0, 0);
+	if (r >= 0)
+		r = files_set(t->proc->files, fd, "anon_inode:inotify", 0);
+	if (r < 0) {
+		shadow_close_fd(tr, t->proc, fd);
+		task_return(tr, t, r);
+		return;
+	}
+	call_handle(tr, t);	/* now both are the host's */
+}
+
+/* Has a local inotify descriptor no watch yet? */
+static bool is_fresh_inotify(const struct task *t, int fd)
+{
+	char path[64], link[64], *text cleanup_free = NULL;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", t->tid, fd);
+	n = readlink(path, link, sizeof(link) - 1);
+	if (n < 0)
+		return false;
+	link[n] = '\0';
+	if (strcmp(link, "anon_inode:inotify") != 0)
+		return false;
+	snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", t->tid, fd);
+	return fd_read_all(path, 1 << 20, &text) >= 0 &&
+	       !strstr(text, "inotify wd:");
+}
+
+/*
+ * An inotify descriptor belongs to the side of its first watch: until then
+ * nobody can tell a local one from the host's.
+ */
+void call_inotify_add(struct tracer *tr, struct task *t)
+{
+	const int fd = (int)t->args[0];
+	uint64_t args[6] = { 0 };
+	char text[PATH_MAX];
+	struct place place;
+	int64_t flags, cloexec;
+
+	if (t->nr != SYS_inotify_add_watch || is_hidden_fd(tr, fd) ||
+	    is_host_fd(t, fd) || path_read(t, t->args[1], text) < 0 ||
+	    path_resolve(tr, t, AT_FDCWD, text, true, &place) < 0 ||
+	    place.kind != PLACE_HOST || !is_fresh_inotify(t, fd)) {
+		call_general(tr, t);
+		return;
+	}
+	flags = task_native(tr, t, SYS_fcntl, (uint64_t)fd, F_GETFL, 0, 0, 0,
+			    0);
+	cloexec = task_native(tr, t, SYS_fcntl, (uint64_t)fd, F_GETFD, 0, 0,
+			      0, 0);
+	args[0] = (uint64_t)flags & IN_NONBLOCK;
+	t->u.fd = fd;
+	t->u.flags = cloexec & FD_CLOEXEC ? O_CLOEXEC : 0;
+	task_forward(tr, t, SLOT_OPEN, SYS_inotify_init1, args, fd,
+		     watch_on_host);
+}
+
+/* --- poll and select ------------------------------------------------------ */
+
+#define POLL_MAX 65536
+
+static void count_polled(struct tracer *tr, struct task *t, int *host,
+			 int *local)
+{
+	size_t n = min_u64(t->args[1], POLL_MAX);
+	struct pollfd *v cleanup_free = calloc(n + 1, sizeof(*v));
+
+	(void)tr;
+	if (!v || task_read(t, t->args[0], v, n * sizeof(*v)) < 0)
+		return;
+	for (size_t i = 0; i < n; i++) {
+		if (v[i].fd < 0)
+			continue;
+		if (is_host_fd(t, v[i].fd))
+			++*host;
+		else
+			++*local;
+	}
+}
+
+static void count_selected(struct task *t, int *host, int *local)
+{
+	const int n = (int)min_u64(t->args[0], FD_SETSIZE);
+
+	for (int i = 1; i <= 3; i++) {
+		fd_set set;
+
+		FD_ZERO(&set);
+		if (!t->args[i] || n <= 0 ||
+		    task_read(t, t->args[i], &set,
+			      ((size_t)n + 63) / 64 * 8) < 0)
+			continue;
+		for (int fd = 0; fd < n; fd++) {
+			if (!FD_ISSET(fd, &set))
+				continue;
+			if (is_host_fd(t, fd))
+				++*host;
+			else
+				++*local;
+		}
+	}
+}
+
+/* A set is waited for on one side. */
+void call_poll(struct tracer *tr, struct task *t)
+{
+	int host = 0, local = 0;
+
+	if (t->proc->files->nhost == 0) {
+		task_allow(tr, t);
+		return;
+	}
+	if (t->nr == SYS_poll || t->nr == SYS_ppoll)
+		count_polled(tr, t, &host, &local);
+	else
+		count_selected(t, &host, &local);
+	if (!host) {
+		task_allow(tr, t);
+	} else if (!local) {
+		task_forward(tr, t, SLOT_CALL, t->nr, t->args, -1, NULL);
+	} else {
+		log_warn("process %d waits for host and local descriptors in"
+			 " one call, which is not supported: EINVAL", t->tid);
+		task_return(tr, t, -EINVAL);
+	}
+}

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: MIT */
+/* files.c - host descriptors and working directories of targets */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "guest/tracer.h"
+
+#define HOSTFDS_MAX (1 << 20)	/* fs.nr_open */
+
+struct files *files_new(void)
+{
+	struct files *f = calloc(1, sizeof(*f));
+
+	if (f)
+		f->refs = 1;
+	return f;
+}
+
+void files_unref(struct files *f)
+{
+	if (!f || --f->refs)
+		return;
+	for (size_t i = 0; i < f->n; i++)
+		free(f->v[i].path);
+	free(f->v);
+	free(f);
+}
+
+struct files *files_copy(const struct files *from)
+{
+	struct files *f = files_new();
+
+	for (size_t i = 0; f && i < from->n; i++) {
+		if (!from->v[i].path)
+			continue;
+		if (files_set(f, (int)i, from->v[i].path,
+			      from->v[i].flags) < 0) {
+			files_unref(f);
+			return NULL;
+		}
+	}
+	return f;
+}
+
+const struct hostfd *files_get(const struct files *f, int fd)
+{
+	if (fd < 0 || (size_t)fd >= f->n || !f->v[fd].path)
+		return NULL;
+	return &f->v[fd];
+}
+
+int files_set(struct files *f, int fd, const char *path, int flags)
+{
+	char *copy = strdup(path);
+
+	if (!copy || fd < 0 || fd >= HOSTFDS_MAX) {
+		free(copy);
+		return -ENOMEM;
+	}
+	if ((size_t)fd >= f->n) {
+		size_t n = ((size_t)fd + 64) & ~(size_t)63;
+		struct hostfd *v = realloc(f->v, n * sizeof(*v));
+
+		if (!v) {
+			free(copy);
+			return -ENOMEM;
+		}
+		memset(v + f->n, 0, (n - f->n) * sizeof(*v));
+		f->v = v;
+		f->n = n;
+	}
+	files_clear(f, fd);
+	f->v[fd] = (struct hostfd){ .path = copy, .flags = flags };
+	f->nhost++;
+	return 0;
+}
+
+void files_clear(struct files *f, int fd)
+{
+	if (!files_get(f, fd))
+		return;
+	free(f->v[fd].path);
+	f->v[fd] = (struct hostfd){ 0 };
+	f->nhost--;
+}
+
+struct fs *fs_new(void)
+{
+	struct fs *fs = calloc(1, sizeof(*fs));
+
+	if (fs)
+		fs->refs = 1;
+	return fs;
+}
+
+struct fs *fs_copy(const struct fs *from)
+{
+	struct fs *fs = fs_new();
+
+	if (!fs)
+		return NULL;
+	fs->host = from->host;
+	fs->umask = from->umask;
+	fs->cwd = from->cwd ? strdup(from->cwd) : NULL;
+	if (from->cwd && !fs->cwd) {
+		free(fs);
+		return NULL;
+	}
+	return fs;
+}
+
+void fs_unref(struct fs *fs)
+{
+	if (!fs || --fs->refs)
+		return;
+	free(fs->cwd);
+	free(fs);
+}
+
+int fd_fetch(struct tracer *tr, struct task *t, int fd)
+{
+	int pidfd cleanup_fd = -1;
+	int got;
+
+	if (is_host_fd(t, fd)) {
+		struct msg m = { .type = MSG_GETFD };
+		int err = shadow_ready(tr, t);
+
+		m.fd.shadow = t->proc->shadow;
+		m.fd.fd = (uint32_t)fd;
+		if (!err)
+			err = client_request(&tr->client, &m, -1, &got);
+		return err ? err : got < 0 ? -EBADF : got;
+	}
+	pidfd = (int)syscall(SYS_pidfd_open, t->proc->pid, 0);
+	if (pidfd < 0)
+		return -errno;
+	got = (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0);
+	return got < 0 ? -errno : got;
+}
+
+/*
+ * The way that needs no privilege and no path: sent over the hidden socket,
+ * received by a call made in the target. The message header and its room for
+ * the descriptor stand in the task's scratch.
+ */
+int fd_install(struct tracer *tr, struct task *t, int fd)
+{
+	struct {
+		struct msghdr msg;
+		struct iovec iov;
+		char byte;
+		union {
+			char buf[CMSG_SPACE(sizeof(int))];
+			struct cmsghdr align;
+		} ctl;
+	} *m;
+	uint64_t at;
+	int64_t n;
+	int there, err = task_slot(tr, t);
+
+	if (err)
+		return err;
+	if (fd_send(tr->sock, "", 1, &fd, 1) != 1)
+		return -EIO;
+	at = task_scratch(t);
+	m = (void *)((char *)t->slot + SLOT_SCRATCH);
+	memset(m, 0, sizeof(*m));
+	m->iov.iov_base = (void *)(at + offsetof(typeof(*m), byte));
+	m->iov.iov_len = 1;
+	m->msg.msg_iov = (void *)(at + offsetof(typeof(*m), iov));
+	m->msg.msg_iovlen = 1;
+	m->msg.msg_control = (void *)(at + offsetof(typeof(*m), ctl));
+	m->msg.msg_controllen = sizeof(m->ctl);
+	n = task_native(tr, t, SYS_recvmsg, (uint64_t)tr->hidden.sock, at,
+			MSG_CMSG_CLOEXEC | MSG_DONTWAIT, 0, 0, 0);
+	if (n != 1) {
+		char byte;
+
+		/* Nobody else may find it there. */
+		(void)!recv(tr->sock, &byte, 1, MSG_DONTWAIT);
+		return n < 0 ? (int)n : -EIO;
+	}
+	if (m->msg.msg_controllen < CMSG_LEN(sizeof(int)))
+		return -EMFILE;	/* the kernel had no number for it */
+	memcpy(&there, CMSG_DATA(&m->ctl.align), sizeof(there));
+	return there;
+}

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+/* filter.h - the seccomp filter of targets */
+#ifndef GUEST_FILTER_H
+#define GUEST_FILTER_H
+
+/*
+ * filter_install() - on the calling thread, inherited by all that it becomes
+ *
+ * By number first, so that the kernel can cache "allow" for the calls of no
+ * interest; calls that the table marks CALL_TRACED are allowed from the gate's
+ * page and traced from everywhere else; numbers that the table does not know
+ * are traced. SECCOMP_RET_DATA is 1 for another architecture's call (32-bit,
+ * x32). 0 or -errno; sets no_new_privs where the caller is not privileged.
+ */
+int filter_install(void);
+
+#endif

@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * forward.c - calls that a shadow carries out
+ *
+ * A process gets its shadow when it first needs one. Before a request is
+ * published the shadow has been told of every change of the address space
+ * made until then (DESIGN 4: the order is the correctness contract).
+ */
+#include "guest/tracer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/num.h"
+#include "guest/callfmt.h"
+
+extern const uint8_t blob_gate[];
+
+static void futex_wake(uint32_t *word)
+{
+	syscall(SYS_futex, word, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+}
+
+/* --- shadows ------------------------------------------------------------- */
+
+static int request_shadow(struct tracer *tr, struct proc *p, uint32_t parent,
+			  uint32_t flags)
+{
+	struct msg m = { .type = MSG_SHADOW_NEW };
+	int err;
+
+	if (++tr->next_shadow == 0)
+		tr->next_shadow = 1;
+	m.shadow.id = tr->next_shadow;
+	m.shadow.parent = parent;
+	m.shadow.umask = p->fs->umask;
+	m.shadow.clone_flags = flags;
+	err = client_request(&tr->client, &m, -1, NULL);
+	if (err)
+		return err;
+	p->shadow = m.shadow.id;
+	p->shadow_pid = tr->client.pid;
+	p->shadow_gone = false;
+	mm_view_attach(p->mm, &p->view);
+	tr->stats.shadows++;
+	return 0;
+}
+
+/* All that is mapped, for a view that knows nothing. */
+static void view_fresh(struct proc *p)
+{
+	for (size_t i = 0; i < p->mm->n; i++)
+		mm_dirty(p->mm, p->mm->v[i].start, p->mm->v[i].end);
+}
+
+static int tell_file(struct tracer *tr, struct proc *p, uint32_t id)
+{
+	struct msg m = { .type = MSG_FILE };
+	struct mapfile *f;
+	int err;
+
+	(void)p;
+	for (f = tr->memory.files; f && f->id != id; f = f->next)
+		;
+	if (!f || f->told)
+		return 0;
+	m.file.file = id;
+	err = client_request(&tr->client, &m, f->fd, NULL);
+	if (!err)
+		f->told = true;
+	return err;
+}
+
+static int tell_map(struct tracer *tr, struct proc *p)
+{
+	for (;;) {
+		struct msg m = { .type = MSG_MAP };
+		int err = 0;
+
+		m.map.shadow = p->shadow;
+		m.map.n = (uint32_t)mm_view_next(p->mm, &p->view, m.map.v,
+						 MSG_EXTENTS_MAX);
+		if (!m.map.n)
+			return 0;
+		for (uint32_t i = 0; i < m.map.n && !err; i++) {
+			const struct extent *e = &m.map.v[i];
+
+			if (e->kind == EXTENT_FILE)
+				err = tell_file(tr, p, e->file);
+			if (e->kind != EXTENT_NONE)
+				tr->stats.bytes_mapped += e->len;
+		}
+		if (!err)
+			err = client_request(&tr->client, &m, -1, NULL);
+		if (err)
+			return err;
+		tr->stats.map_requests++;
+		tr->stats.extents += m.map.n;
+	}
+}
+
+static int make_executor(struct tracer *tr, struct task *t)
+{
+	struct msg m = { .type = MSG_THREAD_NEW };
+	int err;
+
+	m.thread.shadow = t->proc->shadow;
+	m.thread.thread = (uint32_t)t->slot_index;
+	m.thread.slot = SLOT_BASE + (uint64_t)t->slot_index * SLOT_STRIDE;
+	m.thread.seq = t->seq;
+	err = client_request(&tr->client, &m, -1, NULL);
+	if (err)
+		return err;
+	t->executor = true;
+	tr->stats.executors++;
+	return 0;
+}
+
+/* A shadow without descriptors to inherit still has a directory to be in. */
+static int enter_cwd(struct tracer *tr, struct task *t)
+{
+	char *scratch = (char *)t->slot + SLOT_SCRATCH;
+	const char *cwd = t->proc->fs->cwd;
+	uint64_t args[6] = { task_scratch(t) };
+
+	if (!t->proc->fs->host || !cwd)
+		return 0;
+	if (strlen(cwd) >= SLOT_SCRATCH_SIZE)
+		return -ENAMETOOLONG;
+	strcpy(scratch, cwd);
+	/* Gone meanwhile: the calls that need it will say ENOENT. */
+	shadow_sync(tr, t, SLOT_CALL, SYS_chdir, args, -1);
+	return 0;
+}
+
+int shadow_ready(struct tracer *tr, struct task *t)
+{
+	struct proc *p = t->proc;
+	bool fresh = false;
+	int err;
+
+	if (tr->client.dead || p->shadow_gone)
+		return -EIO;
+	err = task_slot(tr, t);
+	if (!err && !p->shadow) {
+		err = request_shadow(tr, p, 0, 0);
+		if (!err)
+			view_fresh(p);
+		fresh = true;
+	}
+	if (!err)
+		err = tell_map(tr, p);
+	if (!err && !t->executor)
+		err = make_executor(tr, t);
+	if (!err && fresh)
+		err = enter_cwd(tr, t);
+	return err;
+}
+
+int shadow_fork(struct tracer *tr, struct proc *parent, struct proc *child,
+		unsigned long flags)
+{
+	int err;
+
+	/* Nothing to inherit: it gets one of its own when it needs one. */
+	if (!parent->shadow || parent->shadow_gone || tr->client.dead ||
+	    (child->files->nhost == 0 && !child->fs->host))
+		return 0;
+	err = request_shadow(tr, child, parent->shadow,
+			     (uint32_t)flags & (CLONE_FILES | CLONE_FS));
+	if (err == -EIO) {
+		child->shadow_gone = true;	/* as every call will say */
+		return 0;
+	}
+	if (err)
+		return err;
+	/* It maps what its parent's shadow mapped: what that one has not been
+	 * told, and what is the child's own now, is to be told. */
+	for (size_t i = 0; i < parent->view.ndirty; i++)
+		mm_dirty(child->mm, parent->view.dirty[i].start,
+			 parent->view.dirty[i].end);
+	if (child->mm == parent->mm)
+		return 0;
+	for (size_t i = 0; i < child->mm->n; i++) {
+		const struct region *r = &child->mm->v[i];
+
+		if (r->kind == REGION_PRIVATE || r->kind == REGION_SLOTS)
+			mm_dirty(child->mm, r->start, r->end);
+	}
+	/* Regions that are not inherited (MADV_DONTFORK). */
+	for (size_t i = 0; i < parent->mm->n; i++)
+		if (parent->mm->v[i].dontfork)
+			mm_dirty(child->mm, parent->mm->v[i].start,
+				 parent->mm->v[i].end);
+	return 0;
+}
+
+void shadow_drop(struct tracer *tr, struct proc *p)
+{
+	struct msg m = { .type = MSG_SHADOW_DROP };
+
+	if (!p->shadow)
+		return;
+	m.shadow.id = p->shadow;
+	(void)client_request(&tr->client, &m, -1, NULL);
+	mm_view_detach(p->mm, &p->view);
+	p->shadow = 0;
+}
+
+void executor_drop(struct tracer *tr, struct task *t)
+{
+	struct msg m = { .type = MSG_THREAD_DROP };
+
+	if (!t->executor)
+		return;
+	m.thread.shadow = t->proc->shadow;
+	m.thread.thread = (uint32_t)t->slot_index;
+	(void)client_request(&tr->client, &m, -1, NULL);
+	t->executor = false;
+}
+
+void shadow_close_fd(struct tracer *tr, struct proc *p, int fd)
+{
+	struct msg m = { .type = MSG_CLOSE };
+
+	if (!p->shadow || p->shadow_gone)
+		return;
+	m.fd.shadow = p->shadow;
+	m.fd.fd = (uint32_t)fd;
+	(void)client_request(&tr->client, &m, -1, NULL);
+}
+
+/* The target's kernel has closed the placeholders that were close-on-exec. */
+static void close_on_exec(struct tracer *tr, struct task *t)
+{
+	struct files *files = t->proc->files;
+
+	for (size_t fd = 0; fd < files->n; fd++) {
+		char path[64];
+
+		if (!files->v[fd].path)
+			continue;
+		snprintf(path, sizeof(path), "/proc/%d/fd/%zu", t->tid, fd);
+		if (faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+			continue;
+		files_clear(files, (int)fd);
+		shadow_close_fd(tr, t->proc, (int)fd);
+	}
+}
+
+/*
+ * exec: a shadow that holds nothing the new program inherits is let go, any
+ * other forgets memory and threads.
+ */
+void shadow_exec(struct tracer *tr, struct task *t)
+{
+	struct msg m = { .type = MSG_SHADOW_RESET };
+	struct proc *p = t->proc;
+
+	if (p->files->refs > 1) {
+		/* exec gives it a descriptor table of its own. */
+		struct files *own = files_copy(p->files);
+
+		if (own) {
+			files_unref(p->files);
+			p->files = own;
+		}
+	}
+	close_on_exec(tr, t);
+	if (!p->shadow)
+		return;
+	if (p->files->nhost == 0 && !p->fs->host) {
+		shadow_drop(tr, p);
+		return;
+	}
+	mm_view_detach(p->mm, &p->view);
+	m.shadow.id = p->shadow;
+	if (client_request(&tr->client, &m, -1, NULL) < 0)
+		p->shadow_gone = true;
+}
+
+/* --- requests ------------------------------------------------------------ */
+
+static void publish(struct task *t, uint32_t op, uint64_t nr,
+		    const uint64_t args[6], int newfd)
+{
+	struct slot *s = t->slot;
+
+	s->op = op;
+	s->nr = (uint32_t)nr;
+	s->newfd = (uint32_t)newfd;
+	memcpy(s->args, args, sizeof(s->args));
+	s->signal = 0;
+	t->seq++;
+	__atomic_store_n(&s->req_seq, t->seq, __ATOMIC_RELEASE);
+	futex_wake(&s->req_seq);
+}
+
+int64_t shadow_sync(struct tracer *tr, struct task *t, uint32_t op,
+		    uint64_t nr, const uint64_t args[6], int newfd)
+{
+	const struct timespec while_ = { .tv_nsec = 100 * 1000 * 1000 };
+	struct slot *s = t->slot;
+
+	if (tr->client.dead || t->proc->shadow_gone)
+		return -EIO;
+	publish(t, op, nr, args, newfd);
+	for (;;) {
+		uint32_t seen = __atomic_load_n(&s->resp_seq,
+						__ATOMIC_ACQUIRE);
+
+		if (seen == t->seq)
+			return s->result;
+		if (syscall(SYS_futex, &s->resp_seq, FUTEX_WAIT, seen,
+			    &while_, NULL, 0) < 0 && errno == ETIMEDOUT) {
+			client_poll(&tr->client);
+			for (size_t i = 0; i < tr->client.ngone; i++)
+				if (tr->client.gone[i] == t->proc->shadow)
+					return -EIO;
+			if (tr->client.dead)
+				return -EIO;
+		}
+	}
+}
+
+void task_forward(struct tracer *tr, struct task *t, uint32_t op, uint64_t nr,
+		  const uint64_t args[6], int newfd, then_fn then)
+{
+	struct gate_header gate;
+	struct user_regs_struct regs = t->regs;
+	struct slot *s;
+	int err;
+
+	t->then = then;
+	err = t->remote.dead ? -EIO : shadow_ready(tr, t);
+	if (err) {
+		if (err != -EIO)
+			log_err("process %d: its shadow could not be prepared:"
+				" %s", t->tid, strerror(-err));
+		t->then = NULL;
+		if (then)
+			then(tr, t, -EIO);
+		else
+			task_return(tr, t, -EIO);
+		return;
+	}
+	memcpy(&gate, blob_gate, sizeof(gate));
+	s = t->slot;
+	s->rdi = t->regs.rdi;
+	s->rsi = t->regs.rsi;
+	s->rdx = t->regs.rdx;
+	s->r10 = t->regs.r10;
+	s->r12 = t->regs.r12;
+	s->rcx = t->regs.rip;
+	s->r11 = t->regs.eflags;
+	s->post = then || tr->trace || tr->want_stats || t->remote.masked;
+	t->fwd_nr = nr;
+	memcpy(t->fwd_args, args, sizeof(t->fwd_args));
+	t->in_gate = true;
+	t->cancelled = false;
+	tr->stats.forwarded++;
+	if (tr->trace || tr->want_stats)
+		t->started = now_seconds();
+	publish(t, op, nr, args, newfd);
+	regs.rip = GATE_BASE + gate.wait;
+	regs.r12 = SLOT_BASE + (uint64_t)t->slot_index * SLOT_STRIDE;
+	regs.orig_rax = ~0ULL;
+	remote_set_regs(t->tid, &regs);
+	ptrace(PTRACE_CONT, t->tid, NULL, NULL);
+}
+
+/* --- answers ------------------------------------------------------------- */
+
+static ssize_t fmt_read(void *ctx, uint64_t addr, void *buf, size_t len)
+{
+	return task_read(ctx, addr, buf, len);
+}
+
+static const char *fmt_fd_path(void *ctx, int fd)
+{
+	struct task *t = ctx;
+	const struct hostfd *h = files_get(t->proc->files, fd);
+
+	return h ? h->path : NULL;
+}
+
+static void trace_call(struct tracer *tr, struct task *t, int64_t result,
+		       double took)
+{
+	struct callfmt fmt = { .read = fmt_read, .ctx = t,
+			       .fd_path = fmt_fd_path, .str_max = 32 };
+	char line[8192];
+
+	callfmt_call(&fmt, t->nr, t->args, result, took, line, sizeof(line));
+	fprintf(tr->trace, "%d %s\n", t->tid, line);
+	fflush(tr->trace);
+}
+
+void forward_answered(struct tracer *tr, struct task *t)
+{
+	int64_t result = t->slot->result;
+	uint32_t sig = t->slot->signal;
+	then_fn then = t->then;
+
+	t->in_gate = false;
+	if (tr->trace || tr->want_stats) {
+		double took = now_seconds() - t->started;
+
+		tr->stats.forwarded_time += took;
+		if (tr->trace && !is_restart_code(result))
+			trace_call(tr, t, result, took);
+	}
+	/* The host's kernel sent it for this call: it is the target's. */
+	if (sig > 0 && sig < 65)
+		syscall(SYS_tkill, t->tid, (int)sig);
+	if (then)
+		then(tr, t, result);
+	else
+		task_return(tr, t, result);
+}
+
+void forward_cancel(struct tracer *tr, struct task *t)
+{
+	struct msg m = { .type = MSG_CANCEL };
+
+	if (t->cancelled)
+		return;
+	t->cancelled = true;
+	tr->stats.cancelled++;
+	m.thread.shadow = t->proc->shadow;
+	m.thread.thread = (uint32_t)t->slot_index;
+	m.thread.seq = t->seq;
+	(void)client_request(&tr->client, &m, -1, NULL);
+}

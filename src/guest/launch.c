@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * launch.c - from a command line to the first traced target
+ *
+ * The child makes itself a target before it execs: gate and slots are mapped,
+ * so even the first exec may be that of a forwarded file. Three descriptors
+ * stay open in every target, at numbers that programs do not reach: from the
+ * soft limit on where the hard one allows it, below it otherwise. The tracer
+ * answers EBADF for them.
+ */
+#include "guest/launch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/num.h"
+#include "guest/filter.h"
+#include "guest/path.h"
+
+extern const uint8_t blob_gate[], blob_gate_end[];
+
+#define HIDDEN_FDS 3
+
+static void file_gone(void *ctx, struct mapfile *file)
+{
+	struct tracer *tr = ctx;
+	struct msg m = { .type = MSG_FILE_DROP };
+
+	if (!file->told)
+		return;
+	m.file.file = file->id;
+	(void)client_request(&tr->client, &m, -1, NULL);
+}
+
+int launch_memory(struct tracer *tr)
+{
+	struct memory *m = &tr->memory;
+	int err = arena_init(&m->arena);
+
+	if (err)
+		return err;
+	m->file_gone = file_gone;
+	m->ctx = tr;
+	err = arena_alloc(&m->arena, GATE_SIZE, &tr->gate_off);
+	if (err)
+		return err;
+	return fd_pwrite_all(m->arena.fd, blob_gate,
+			     (size_t)(blob_gate_end - blob_gate),
+			     tr->gate_off);
+}
+
+struct child {
+	struct tracer *tr;
+	char **argv;
+	uint64_t slots_off;
+	int sock;
+	int placeholder;
+	int go;
+	struct rlimit nofile, raised;
+};
+
+static int map_fixed(uint64_t at, uint64_t len, int prot, int fd, uint64_t off)
+{
+	void *p = mmap((void *)at, len, prot, MAP_SHARED | MAP_NORESERVE |
+		       MAP_FIXED_NOREPLACE, fd, (off_t)off);
+
+	return p == MAP_FAILED ? -errno : 0;
+}
+
+static int hide_fds(const struct child *c)
+{
+	const struct hidden *h = &c->tr->hidden;
+
+	if (setrlimit(RLIMIT_NOFILE, &c->raised) < 0 ||
+	    dup2(c->tr->memory.arena.fd, h->arena) < 0 ||
+	    dup2(c->sock, h->sock) < 0 ||
+	    dup2(c->placeholder, h->placeholder) < 0 ||
+	    setrlimit(RLIMIT_NOFILE, &c->nofile) < 0)
+		return -errno;
+	return 0;
+}
+
+/* execvp(3) with our own words for what failed. */
+static _Noreturn void exec_command(char **argv)
+{
+	int err;
+
+	execvp(argv[0], argv);
+	err = errno;
+	if (err == ENOENT || err == ENOTDIR) {
+		log_err("%s: command not found%s", argv[0],
+			strchr(argv[0], '/') ? "" : " in PATH");
+		_exit(EXIT_NOT_FOUND);
+	}
+	log_err("%s: cannot be executed: %s", argv[0], strerror(err));
+	_exit(EXIT_CANNOT_EXEC);
+}
+
+static _Noreturn void child_main(const struct child *c)
+{
+	struct tracer *tr = c->tr;
+	int err;
+	char go;
+
+	err = map_fixed(GATE_BASE, GATE_SIZE, PROT_READ | PROT_EXEC,
+			tr->memory.arena.fd, tr->gate_off);
+	if (!err)
+		err = map_fixed(SLOT_BASE, SLOT_AREA, PROT_READ | PROT_WRITE,
+				tr->memory.arena.fd, c->slots_off);
+	if (!err)
+		err = hide_fds(c);
+	if (err) {
+		log_err("preparing the command: %s", strerror(-err));
+		_exit(EXIT_OWN_FAILURE);
+	}
+	if (read(c->go, &go, 1) != 1)
+		_exit(EXIT_OWN_FAILURE);
+	err = filter_install();
+	if (err) {
+		log_err("installing the seccomp filter: %s (is seccomp"
+			" forbidden here?)", strerror(-err));
+		_exit(EXIT_OWN_FAILURE);
+	}
+	exec_command(c->argv);
+}
+
+/* Numbers for the hidden descriptors, and the limits to get them. */
+static void choose_fds(struct child *c)
+{
+	struct hidden *h = &c->tr->hidden;
+	rlim_t base;
+
+	getrlimit(RLIMIT_NOFILE, &c->nofile);
+	c->raised = c->nofile;
+	base = c->nofile.rlim_cur;
+	if (base > 1 << 20)
+		base = 1 << 20;
+	if (c->nofile.rlim_max >= base + HIDDEN_FDS)
+		c->raised.rlim_cur = base + HIDDEN_FDS;
+	else
+		base -= HIDDEN_FDS;
+	h->arena = (int)base;
+	h->sock = (int)base + 1;
+	h->placeholder = (int)base + 2;
+}
+
+static int child_memory(struct tracer *tr, struct mm **mm, uint64_t *off)
+{
+	struct region slots = { .start = SLOT_BASE,
+				.end = SLOT_BASE + SLOT_AREA,
+				.prot = PROT_READ | PROT_WRITE,
+				.kind = REGION_SLOTS };
+	int err = arena_alloc(&tr->memory.arena, SLOT_AREA, off);
+
+	slots.off = *off;
+	slots.limit = *off + SLOT_AREA;
+	if (!err)
+		err = mm_new(&tr->memory, mm);
+	return err ? err : mm_insert(*mm, &slots);
+}
+
+/* Is the directory we are in one that is forwarded? */
+static void first_cwd(struct tracer *tr, struct proc *p)
+{
+	struct task *t = idmap_get(&tr->tasks, (uint32_t)p->pid);
+	char cwd[PATH_MAX];
+	struct place place;
+	mode_t mask = umask(0);
+
+	umask(mask);
+	p->fs->umask = mask;
+	if (!getcwd(cwd, sizeof(cwd)) ||
+	    path_resolve(tr, t, AT_FDCWD, cwd, true, &place) < 0 ||
+	    place.kind != PLACE_HOST)
+		return;
+	p->fs->host = true;
+	p->fs->cwd = strdup(cwd);
+}
+
+int launch(struct tracer *tr, char **argv, const char **what)
+{
+	const unsigned long options = PTRACE_O_EXITKILL |
+		PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE |
+		PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK |
+		PTRACE_O_TRACEEXEC | PTRACE_O_TRACESECCOMP;
+	int pair[2] = { -1, -1 }, go[2] = { -1, -1 };
+	struct child c = { .tr = tr, .argv = argv };
+	struct mm *mm = NULL;
+	struct task *t;
+	pid_t pid = -1;
+	int err;
+
+	*what = "preparing the command";
+	c.placeholder = open("/", O_PATH | O_CLOEXEC);
+	if (c.placeholder < 0 || pipe2(go, O_CLOEXEC) < 0 ||
+	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
+		err = -errno;
+		goto out;
+	}
+	c.sock = pair[1];
+	c.go = go[0];
+	choose_fds(&c);
+	err = child_memory(tr, &mm, &c.slots_off);
+	if (err)
+		goto out;
+	pid = fork();
+	if (pid < 0) {
+		err = -errno;
+		goto out;
+	}
+	if (pid == 0) {
+		close(go[1]);
+		child_main(&c);
+	}
+	*what = "tracing the command: ptrace is refused here; see sysctl"
+		" kernel.yama.ptrace_scope, a container's seccomp profile, or"
+		" another tracer";
+	if (ptrace(PTRACE_SEIZE, pid, NULL, (void *)options) < 0) {
+		err = -errno;
+		kill(pid, SIGKILL);
+		goto out;
+	}
+	err = tracer_adopt(tr, pid, mm);
+	if (err)
+		goto out;
+	mm = NULL;
+	t = idmap_get(&tr->tasks, (uint32_t)pid);
+	first_cwd(tr, t->proc);
+	tr->sock = steal_fd(&pair[0]);
+	if (write(go[1], "", 1) != 1)
+		err = -errno;
+out:
+	mm_unref(mm);
+	close_fd(&c.placeholder);
+	for (int i = 0; i < 2; i++) {
+		close_fd(&pair[i]);
+		close_fd(&go[i]);
+	}
+	return err;
+}

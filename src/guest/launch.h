@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/* launch.h - from a command line to the first traced target */
+#ifndef GUEST_LAUNCH_H
+#define GUEST_LAUNCH_H
+
+#include "guest/tracer.h"
+
+#define EXIT_OWN_FAILURE	125
+#define EXIT_CANNOT_EXEC	126
+#define EXIT_NOT_FOUND		127
+
+/* launch_memory() - the arena with the gate in it; 0 or -errno */
+int launch_memory(struct tracer *tr);
+
+/*
+ * launch() - fork, seize, filter, exec
+ *
+ * tr->memory and tr->client are ready. A command that cannot be executed is
+ * reported by the child, which ends with EXIT_CANNOT_EXEC or EXIT_NOT_FOUND.
+ * 0 or -errno; *what then says what failed and what to do about it.
+ */
+int launch(struct tracer *tr, char **argv, const char **what);
+
+#endif

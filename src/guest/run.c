@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: MIT */
+/* run.c - `darkshadow run`: command line, the sibling host, exit status */
+#include "guest/run.h"
+
+#include <argp.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "guest/launch.h"
+#include "guest/tracer.h"
+#include "wire/rules.h"
+#include "wire/transport.h"
+
+struct run_options {
+	struct rules forward;
+	struct rules policy;
+	bool have_policy;
+	const char *transport;
+	const char *trace;
+	bool stats;
+	double timeout_s;
+	int verbosity;
+	char **command;
+};
+
+enum { OPT_TRACE = 256, OPT_TIMEOUT };
+
+static const struct argp_option options[] = {
+	{ "forward", 'f', "RULE", 0,
+	  "Forward what RULE names (repeatable); without it: all that the"
+	  " policy allows", 0 },
+	{ "policy", 'p', "FILE", 0,
+	  "Policy of the sibling host, see darkshadow-policy(5); without it:"
+	  " exactly the --forward rules", 0 },
+	{ "transport", 't', "NAME[:ARGS]", 0,
+	  "How to reach the host side: auto (default), loopback (a sibling on"
+	  " this machine), loopback:SOCKET (a daemon started by hand)", 0 },
+	{ "stats", 's', NULL, 0, "Print counters at exit", 0 },
+	{ "trace", OPT_TRACE, "FILE", 0,
+	  "Write one line a forwarded call; - is standard error", 0 },
+	{ "timeout", OPT_TIMEOUT, "SECONDS", 0,
+	  "How long to wait for the daemon (default 5)", 0 },
+	{ "quiet", 'q', NULL, 0, "Say nothing but errors", 0 },
+	{ "verbose", 'v', NULL, 0, "Say more; twice: everything", 0 },
+	{ 0 },
+};
+
+static void add_rule(struct rules *rules, const char *text)
+{
+	char err[RULES_ERR_MAX];
+
+	if (rules_add(rules, text, err) < 0) {
+		log_err("%s", err);
+		exit(EXIT_OWN_FAILURE);
+	}
+}
+
+static error_t parse_opt(int key, char *arg, struct argp_state *state)
+{
+	struct run_options *o = state->input;
+	char err[RULES_ERR_MAX], *end;
+
+	switch (key) {
+	case 'f':
+		add_rule(&o->forward, arg);
+		return 0;
+	case 'p':
+		if (rules_load(&o->policy, arg, err) < 0) {
+			log_err("%s", err);
+			exit(EXIT_OWN_FAILURE);
+		}
+		o->have_policy = true;
+		return 0;
+	case 't':
+		o->transport = arg;
+		return 0;
+	case 's':
+		o->stats = true;
+		return 0;
+	case OPT_TRACE:
+		o->trace = arg;
+		return 0;
+	case OPT_TIMEOUT:
+		o->timeout_s = strtod(arg, &end);
+		if (end == arg || *end || o->timeout_s < 0)
+			argp_error(state, "--timeout %s: expected seconds",
+				   arg);
+		return 0;
+	case 'q':
+		o->verbosity = -1;
+		log_set_level(LOG_ERROR);
+		return 0;
+	case 'v':
+		log_set_level(++o->verbosity > 1 ? LOG_DEBUG : LOG_INFO);
+		return 0;
+	case ARGP_KEY_ARG:
+		/* The rest is the command's, options included. */
+		o->command = state->argv + state->next - 1;
+		state->next = state->argc;
+		return 0;
+	case ARGP_KEY_NO_ARGS:
+		argp_error(state, "no COMMAND given");
+		return EINVAL;
+	}
+	return ARGP_ERR_UNKNOWN;
+}
+
+static const struct argp argp = {
+	.options = options,
+	.parser = parse_opt,
+	.args_doc = "[--] COMMAND [ARG...]",
+	.doc = "Launch COMMAND; what the rules name is carried out by its"
+	       " shadow on the host.\v"
+	       "Rules: path:GUEST=HOST[:ro|:rw], path:GUEST, dev:GUEST[=HOST],"
+	       " net, all.\n\nExample:\n"
+	       "  darkshadow run -f path:/mnt/host=/srv/data:ro --"
+	       " grep -r needle /mnt/host\n\n"
+	       "The exit status is COMMAND's; 128+n when signal n ended it, 125"
+	       " when darkshadow failed, 126 and 127 when COMMAND could not be"
+	       " executed or found.",
+};
+
+/* --- reaching the host side ---------------------------------------------- */
+
+static _Noreturn void exec_sibling(const struct run_options *o, int sock)
+{
+	const struct rules *allow = &o->forward;
+	char **argv = calloc(allow->n * 2 + o->policy.n * 2 + 8,
+			     sizeof(*argv));
+	char spec[64], text[MSG_RULE_MAX];
+	size_t n = 0;
+
+	if (!argv)
+		_exit(EXIT_OWN_FAILURE);
+	snprintf(spec, sizeof(spec), "--transport=loopback:fd=%d", sock);
+	argv[n++] = (char *)"darkshadow";
+	argv[n++] = (char *)"host";
+	argv[n++] = spec;
+	if (o->verbosity)
+		argv[n++] = (char *)(o->verbosity < 0 ? "-q" :
+				     o->verbosity > 1 ? "-vv" : "-v");
+	if (o->have_policy)
+		allow = &o->policy;
+	for (size_t i = 0; i < allow->n; i++) {
+		rules_format(&allow->v[i], text, sizeof(text));
+		argv[n++] = (char *)"--allow";
+		argv[n++] = strdup(text);
+	}
+	fcntl(sock, F_SETFD, 0);
+	execv("/proc/self/exe", argv);
+	log_err("starting the sibling host: %s", strerror(errno));
+	_exit(EXIT_OWN_FAILURE);
+}
+
+static int start_sibling(const struct run_options *o, struct client *c,
+			 pid_t *pid)
+{
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return -errno;
+	*pid = fork();
+	if (*pid < 0)
+		return -errno;
+	if (*pid == 0) {
+		/* It outlives nothing of ours, and reads none of it. */
+		close(STDIN_FILENO);
+		open("/dev/null", O_RDONLY);
+		dup2(STDERR_FILENO, STDOUT_FILENO);
+		exec_sibling(o, pair[1]);
+	}
+	close(pair[1]);
+	transport_adopt(&c->t, pair[0]);
+	return 0;
+}
+
+static int connect_daemon(const struct run_options *o, struct client *c)
+{
+	const struct timespec pause = { .tv_nsec = 50 * 1000 * 1000 };
+	const double until = now_seconds() + o->timeout_s;
+	const struct transport_ops *ops;
+	const char *args;
+	bool told = false;
+	int err;
+
+	ops = transport_find(o->transport, &args);
+	if (!ops) {
+		log_err("--transport %s: no such transport; expected auto or"
+			" NAME[:ARGS] with NAME one of: %s", o->transport,
+			transport_names());
+		return -EINVAL;
+	}
+	for (;;) {
+		err = ops->connect(&c->t, args);
+		if (err != -ENOENT && err != -ECONNREFUSED)
+			break;
+		if (now_seconds() >= until)
+			break;
+		if (!told)
+			log_warn("waiting for the host side at %s ...", args);
+		told = true;
+		nanosleep(&pause, NULL);
+	}
+	if (err)
+		log_err("the host side at %s: %s%s", o->transport,
+			strerror(-err), err == -EACCES ?
+			": the socket belongs to another user" :
+			": start it with `darkshadow host --transport"
+			" loopback:SOCKET --policy FILE`");
+	return err;
+}
+
+static int reach_host(const struct run_options *o, struct tracer *tr,
+		      pid_t *sibling)
+{
+	int err;
+
+	*sibling = 0;
+	if (strcmp(o->transport, "auto") == 0 ||
+	    strcmp(o->transport, "loopback") == 0) {
+		err = start_sibling(o, &tr->client, sibling);
+		if (err)
+			log_err("starting the sibling host: %s",
+				strerror(-err));
+	} else {
+		if (o->have_policy) {
+			log_err("--policy is for the sibling that run starts;"
+				" give it to `darkshadow host` instead");
+			return -EINVAL;
+		}
+		err = connect_daemon(o, &tr->client);
+	}
+	if (err)
+		return err;
+	err = client_hello(&tr->client, tr->memory.arena.fd,
+			   tr->memory.arena.size, &tr->rules);
+	if (err)
+		log_err("the host side refused: %s", tr->client.text[0] ?
+			tr->client.text : strerror(-err));
+	return err;
+}
+
+/* --- the end ------------------------------------------------------------- */
+
+static void print_stats(const struct tracer *tr, double seconds)
+{
+	const struct stats *s = &tr->stats;
+	uint64_t sites = 0;
+	FILE *f = stderr;
+
+	for (int i = 0; i < SITE_VERDICTS; i++)
+		sites += s->sites[i];
+	fprintf(f, "darkshadow: run time: %.3f s, %.3f s of it in forwarded"
+		" calls\n", seconds, s->forwarded_time);
+	fprintf(f, "darkshadow: calls: %lu forwarded, %lu looked at and local,"
+		" %lu injected, %lu cancelled\n", s->forwarded, s->local,
+		s->native, s->cancelled);
+	fprintf(f, "darkshadow: targets: %lu processes, %lu threads; %lu"
+		" shadows, %lu executors\n", s->processes, s->threads,
+		s->shadows, s->executors);
+	fprintf(f, "darkshadow: memory: %lu map updates, %lu extents, %lu"
+		" bytes mapped\n", s->map_requests, s->extents,
+		s->bytes_mapped);
+	fprintf(f, "darkshadow: control stream: %lu bytes sent, %lu bytes"
+		" received\n", tr->client.t.bytes_sent,
+		tr->client.t.bytes_received);
+	fprintf(f, "darkshadow: sites: %lu seen", sites);
+	for (int i = 0; i < SITE_VERDICTS; i++)
+		if (s->sites[i])
+			fprintf(f, ", %lu %s", s->sites[i],
+				sites_verdict_name((enum site_verdict)i));
+	fprintf(f, "\ndarkshadow: idioms:");
+	for (int i = 0; i < SITE_IDIOMS; i++)
+		fprintf(f, "%s %lu %s", i ? "," : "", s->idioms[i],
+			sites_idiom_name((enum site_idiom)i));
+	fprintf(f, "\n");
+}
+
+static int exit_status(int status)
+{
+	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) :
+				     WEXITSTATUS(status);
+}
+
+static int open_trace(struct tracer *tr, const char *name)
+{
+	if (!name)
+		return 0;
+	tr->trace = strcmp(name, "-") == 0 ? stderr : fopen(name, "we");
+	if (tr->trace)
+		return 0;
+	log_err("--trace %s: %s", name, strerror(errno));
+	return -errno;
+}
+
+static int copy_rules(struct rules *to, const struct rules *from)
+{
+	char text[MSG_RULE_MAX], err[RULES_ERR_MAX];
+
+	for (size_t i = 0; i < from->n; i++) {
+		rules_format(&from->v[i], text, sizeof(text));
+		if (rules_add(to, text, err) < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+/* As many descriptors as we may have: every mapped file is one. */
+static void raise_limits(struct rlimit *before)
+{
+	struct rlimit lim;
+
+	getrlimit(RLIMIT_NOFILE, before);
+	lim = *before;
+	lim.rlim_cur = lim.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &lim);
+}
+
+int run_main(int argc, char **argv)
+{
+	struct run_options o = { .transport = "auto", .timeout_s = 5 };
+	struct tracer tr = { .hidden = { -1, -1, -1 }, .sock = -1 };
+	struct rlimit nofile;
+	const char *what;
+	pid_t sibling;
+	double began;
+	int err, status = EXIT_OWN_FAILURE;
+
+	argp_err_exit_status = EXIT_OWN_FAILURE;
+	argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &o);
+	if (copy_rules(&tr.rules, o.forward.n ? &o.forward : &o.policy) < 0)
+		return EXIT_OWN_FAILURE;
+	tr.all = rules_has(&tr.rules, RULE_ALL);
+	tr.want_stats = o.stats;
+	if (tr.rules.n == 0)
+		log_warn("no --forward rule and no --policy: nothing will be"
+			 " forwarded");
+	if (open_trace(&tr, o.trace) < 0)
+		return EXIT_OWN_FAILURE;
+	/* Orphans stay our descendants: we may go on looking into them. */
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	err = launch_memory(&tr);
+	if (err)
+		log_err("guest memory (memfd): %s", strerror(-err));
+	if (!err)
+		err = reach_host(&o, &tr, &sibling);
+	if (err)
+		return EXIT_OWN_FAILURE;
+	if (sites_new(&tr.site_decoder) < 0)
+		tr.site_decoder = NULL;
+	began = now_seconds();
+	err = launch(&tr, o.command, &what);
+	if (err) {
+		log_err("%s: %s", what, strerror(-err));
+	} else {
+		raise_limits(&nofile);
+		err = tracer_run(&tr);
+		if (err)
+			log_err("tracing: %s", strerror(-err));
+		else
+			status = exit_status(tr.main_status);
+	}
+	if (o.stats)
+		print_stats(&tr, now_seconds() - began);
+	if (tr.trace && tr.trace != stderr)
+		fclose(tr.trace);
+	transport_fini(&tr.client.t);
+	if (sibling > 0)
+		waitpid(sibling, NULL, 0);
+	sites_free(tr.site_decoder);
+	arena_fini(&tr.memory.arena);
+	close_fd(&tr.sock);
+	idmap_fini(&tr.tasks);
+	idmap_fini(&tr.early);
+	rules_fini(&tr.rules);
+	rules_fini(&o.forward);
+	rules_fini(&o.policy);
+	return status;
+}

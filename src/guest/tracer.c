@@ -1,0 +1,738 @@
+/* SPDX-License-Identifier: MIT */
+/* tracer.c - the trace loop: stops, births, ends, signals */
+#include "guest/tracer.h"
+
+#include <errno.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/num.h"
+
+extern const uint8_t blob_gate[];
+
+/*
+ * How often the loop looks up from waitpid(2), which knows nothing of the
+ * control stream: a dead daemon is noticed this late by targets that wait.
+ */
+#define TICK_MS 50
+
+static struct gate_header gate(void)
+{
+	struct gate_header h;
+
+	memcpy(&h, blob_gate, sizeof(h));
+	return h;
+}
+
+double now_seconds(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+/* --- target memory ------------------------------------------------------- */
+
+ssize_t task_read(struct task *t, uint64_t addr, void *buf, size_t len)
+{
+	struct iovec here = { buf, len };
+	struct iovec there = { (void *)(uintptr_t)addr, len };
+	size_t first = PAGE_BYTES - addr % PAGE_BYTES;
+	ssize_t n;
+
+	n = process_vm_readv(t->tid, &here, 1, &there, 1, 0);
+	if (n < 0 && first < len) {
+		/* An iovec is all or nothing up to its first bad page. */
+		here.iov_len = there.iov_len = first;
+		n = process_vm_readv(t->tid, &here, 1, &there, 1, 0);
+	}
+	return n < 0 ? -EFAULT : n;
+}
+
+ssize_t task_write(struct task *t, uint64_t addr, const void *buf, size_t len)
+{
+	struct iovec here = { (void *)(uintptr_t)buf, len };
+	struct iovec there = { (void *)(uintptr_t)addr, len };
+	ssize_t n = process_vm_writev(t->tid, &here, 1, &there, 1, 0);
+
+	return n < 0 ? -EFAULT : n;
+}
+
+/* --- slots --------------------------------------------------------------- */
+
+uint64_t task_scratch(const struct task *t)
+{
+	return SLOT_BASE + (uint64_t)t->slot_index * SLOT_STRIDE +
+	       SLOT_SCRATCH;
+}
+
+/* Where a slot is in the arena. */
+static int slot_offset(struct mm *mm, int index, uint64_t *off)
+{
+	uint64_t gva = SLOT_BASE + (uint64_t)index * SLOT_STRIDE;
+	struct region *r = mm_find(mm, gva);
+
+	if (!r || r->kind != REGION_SLOTS || r->start > gva)
+		return -ENOMEM;
+	*off = r->off + (gva - r->start);
+	return 0;
+}
+
+int task_slot(struct tracer *tr, struct task *t)
+{
+	struct mm *mm = t->proc->mm;
+	uint64_t off;
+	void *p;
+	int i, err;
+
+	if (t->slot)
+		return 0;
+	for (i = 0; i < SLOT_MAX; i++)
+		if (!(mm->slots_used[i / 64] & (1ULL << (i % 64))))
+			break;
+	if (i == SLOT_MAX)
+		return -EAGAIN;
+	err = slot_offset(mm, i, &off);
+	if (err)
+		return err;
+	p = mmap(NULL, SLOT_STRIDE, PROT_READ | PROT_WRITE, MAP_SHARED,
+		 tr->memory.arena.fd, (off_t)off);
+	if (p == MAP_FAILED)
+		return -errno;
+	mm->slots_used[i / 64] |= 1ULL << (i % 64);
+	t->slot_index = i;
+	t->slot = p;
+	t->seq = t->slot->req_seq + 1;
+	t->slot->req_seq = t->slot->resp_seq = t->seq;
+	return 0;
+}
+
+/* The slot of a task whose address space is gone, or of one that ends. */
+void task_forget_slot(struct task *t)
+{
+	if (!t->slot)
+		return;
+	munmap(t->slot, SLOT_STRIDE);
+	t->slot = NULL;
+	t->slot_index = -1;
+}
+
+static void release_slot(struct task *t)
+{
+	int i = t->slot_index;
+
+	if (t->slot)
+		t->proc->mm->slots_used[i / 64] &= ~(1ULL << (i % 64));
+	task_forget_slot(t);
+}
+
+/* --- what handlers do ---------------------------------------------------- */
+
+static void resume(struct task *t, unsigned long sig)
+{
+	/* ESRCH: it was killed meanwhile, and its end is on its way to us. */
+	ptrace(PTRACE_CONT, t->tid, NULL, sig);
+}
+
+void task_allow(struct tracer *tr, struct task *t)
+{
+	tr->stats.local++;
+	resume(t, 0);
+}
+
+/*
+ * The shadow's call was interrupted without effect. The target's own kernel
+ * decides what becomes of it (SA_RESTART, no handler after all): give it the
+ * state that it has itself when it interrupts a call. It decides on its way
+ * through signal delivery, which the interrupt makes sure of even where
+ * another thread has taken the signal meanwhile.
+ */
+static void return_restart(struct task *t, int64_t value)
+{
+	struct user_regs_struct regs = t->regs;
+	int status;
+
+	/* Out of the seccomp stop first: there, orig_rax would be run. */
+	regs.orig_rax = ~0ULL;
+	if (remote_set_regs(t->tid, &regs) < 0 ||
+	    ptrace(PTRACE_SYSCALL, t->tid, NULL, NULL) < 0 ||
+	    remote_wait(t->tid, &status) < 0)
+		return;
+	if (!WIFSTOPPED(status)) {
+		t->remote.dead = true;
+		t->remote.status = status;
+		return;
+	}
+	/* Its own restart block is not about this call. */
+	if (value == -ERESTART_RESTARTBLOCK)
+		value = -ERESTARTNOHAND;
+	regs.rax = (uint64_t)value;
+	regs.orig_rax = t->nr;
+	remote_set_regs(t->tid, &regs);
+	remote_end(&t->remote);
+	ptrace(PTRACE_INTERRUPT, t->tid, NULL, NULL);
+	resume(t, 0);
+}
+
+void task_return(struct tracer *tr, struct task *t, int64_t value)
+{
+	struct user_regs_struct regs = t->regs;
+
+	(void)tr;
+	t->in_gate = false;
+	t->cancelled = false;
+	t->then = NULL;
+	free(t->u.path);
+	t->u.path = NULL;
+	if (t->remote.dead)
+		return;
+	if (is_restart_code(value)) {
+		return_restart(t, value);
+		return;
+	}
+	regs.rax = (uint64_t)value;
+	regs.orig_rax = ~0ULL;
+	remote_set_regs(t->tid, &regs);
+	remote_end(&t->remote);
+	resume(t, 0);
+}
+
+int64_t task_native(struct tracer *tr, struct task *t, uint64_t nr,
+		    uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3,
+		    uint64_t a4, uint64_t a5)
+{
+	struct user_regs_struct regs = t->regs;
+	int err;
+
+	tr->stats.native++;
+	if (t->remote.dead)
+		return -ESRCH;
+	regs.rip = GATE_BASE + gate().one;
+	regs.rax = nr;
+	regs.rdi = a0;
+	regs.rsi = a1;
+	regs.rdx = a2;
+	regs.r10 = a3;
+	regs.r8 = a4;
+	regs.r9 = a5;
+	err = remote_run(&t->remote, &regs);
+	return err ? err : (int64_t)regs.r14;
+}
+
+int task_batch(struct tracer *tr, struct task *t,
+	       const struct batch_call *calls, size_t n, int64_t *last)
+{
+	struct user_regs_struct regs = t->regs;
+	int err = task_slot(tr, t);
+
+	if (err)
+		return err;
+	while (n > 0) {
+		size_t part = n < SLOT_BATCH_MAX ? n : SLOT_BATCH_MAX;
+
+		memcpy((char *)t->slot + SLOT_SCRATCH, calls,
+		       part * sizeof(*calls));
+		regs.rip = GATE_BASE + gate().batch;
+		regs.r12 = task_scratch(t);
+		regs.r13 = part;
+		if (t->remote.dead)
+			return -ESRCH;
+		err = remote_run(&t->remote, &regs);
+		if (err)
+			return err;
+		if (last)
+			*last = (int64_t)regs.r14;
+		if (regs.r13)
+			return (int)(int64_t)regs.r14;
+		calls += part;
+		n -= part;
+	}
+	return 0;
+}
+
+/* --- births and ends ----------------------------------------------------- */
+
+static struct task *task_new(struct tracer *tr, pid_t tid, struct proc *proc)
+{
+	struct task *t = calloc(1, sizeof(*t));
+
+	if (!t || idmap_put(&tr->tasks, (uint32_t)tid, t) < 0) {
+		free(t);
+		return NULL;
+	}
+	t->tid = tid;
+	t->slot_index = -1;
+	t->proc = proc;
+	t->remote.tid = tid;
+	proc->ntasks++;
+	tr->stats.threads++;
+	return t;
+}
+
+int tracer_adopt(struct tracer *tr, pid_t pid, struct mm *mm)
+{
+	struct proc *p = calloc(1, sizeof(*p));
+
+	if (!p)
+		return -ENOMEM;
+	p->pid = pid;
+	p->mm = mm;
+	p->files = files_new();
+	p->fs = fs_new();
+	tr->main_pid = pid;
+	tr->stats.processes++;
+	if (!p->files || !p->fs || !task_new(tr, pid, p))
+		return -ENOMEM;
+	return 0;
+}
+
+static void proc_end(struct tracer *tr, struct proc *p)
+{
+	shadow_drop(tr, p);
+	mm_unref(p->mm);
+	files_unref(p->files);
+	fs_unref(p->fs);
+	free(p);
+}
+
+static void task_end(struct tracer *tr, struct task *t, int status)
+{
+	struct proc *p = t->proc;
+
+	idmap_take(&tr->tasks, (uint32_t)t->tid);
+	if (t->tid == tr->main_pid) {
+		tr->main_ended = true;
+		tr->main_status = status;
+	}
+	if (p->ntasks > 1)
+		executor_drop(tr, t);
+	release_slot(t);
+	free(t->u.path);
+	free(t);
+	if (--p->ntasks == 0)
+		proc_end(tr, p);
+}
+
+/* The flags of the clone that a thread is in, however it was asked for. */
+static unsigned long clone_flags(struct task *t, int event)
+{
+	struct user_regs_struct regs;
+	uint64_t flags = 0;
+
+	if (remote_get_regs(t->tid, &regs) < 0)
+		return 0;
+	switch (regs.orig_rax) {
+	case SYS_clone:
+		return regs.rdi;
+	case SYS_clone3:
+		task_read(t, regs.rdi, &flags, sizeof(flags));
+		return flags;
+	}
+	return event == PTRACE_EVENT_VFORK ? CLONE_VM | CLONE_VFORK : 0;
+}
+
+static struct proc *proc_fork(struct tracer *tr, struct proc *from, pid_t pid,
+			      unsigned long flags)
+{
+	struct proc *p = calloc(1, sizeof(*p));
+
+	if (!p)
+		return NULL;
+	p->pid = pid;
+	p->mm = from->mm;
+	if (flags & CLONE_VM)
+		p->mm->refs++;
+	else if (mm_new(&tr->memory, &p->mm) < 0)
+		p->mm = NULL;
+	p->files = from->files;
+	if (flags & CLONE_FILES)
+		p->files->refs++;
+	else
+		p->files = files_copy(from->files);
+	p->fs = from->fs;
+	if (flags & CLONE_FS)
+		p->fs->refs++;
+	else
+		p->fs = fs_copy(from->fs);
+	if (!p->mm || !p->files || !p->fs) {
+		mm_unref(p->mm);
+		files_unref(p->files);
+		fs_unref(p->fs);
+		free(p);
+		return NULL;
+	}
+	tr->stats.processes++;
+	return p;
+}
+
+/* Values of tracer.early: how a child was seen before its parent told of it. */
+static char stopped_early, ended_early;
+
+/*
+ * A thread has cloned and is stopped at that; the child is stopped or will be
+ * in a moment. Neither runs before the child has all that is its own.
+ */
+static void task_cloned(struct tracer *tr, struct task *t, int event)
+{
+	unsigned long msg = 0, flags;
+	struct task *child = NULL;
+	struct proc *p = t->proc;
+	int status, err = 0;
+	const void *seen;
+	pid_t tid;
+
+	if (ptrace(PTRACE_GETEVENTMSG, t->tid, NULL, &msg) < 0)
+		return;
+	tid = (pid_t)msg;
+	seen = idmap_take(&tr->early, (uint32_t)tid);
+	if (seen == &ended_early ||
+	    (!seen && (remote_wait(tid, &status) < 0 ||
+		       !WIFSTOPPED(status)))) {
+		resume(t, 0);
+		return;
+	}
+	flags = clone_flags(t, event);
+	if (!(flags & CLONE_THREAD))
+		p = proc_fork(tr, p, tid, flags);
+	if (p)
+		child = task_new(tr, tid, p);
+	if (child && remote_get_regs(tid, &child->regs) < 0) {
+		/* It was killed at birth; the loop hears of it. */
+	} else if (child && p != t->proc) {
+		if (!(flags & CLONE_VM))
+			err = mem_fork(tr, t, child);
+		if (!err)
+			err = shadow_fork(tr, t->proc, p, flags);
+	}
+	if (!child || err) {
+		log_err("process %d could not be followed into its child: %s",
+			t->tid, strerror(child ? -err : ENOMEM));
+		kill(tid, SIGKILL);
+	}
+	if (child && child->remote.dead)
+		task_end(tr, child, child->remote.status);
+	else if (child)
+		task_return(tr, child, 0);
+	else
+		ptrace(PTRACE_CONT, tid, NULL, NULL);
+	resume(t, 0);
+}
+
+/*
+ * exec: the other threads are gone, and the one that is left has the id of
+ * the leader. It stands before the first instruction of the new program.
+ */
+static struct task *task_execed(struct tracer *tr, pid_t tid)
+{
+	struct task *t, *old;
+	unsigned long former = 0;
+	struct mm *mm;
+	size_t pos = 0;
+
+	ptrace(PTRACE_GETEVENTMSG, tid, NULL, &former);
+	t = idmap_get(&tr->tasks, (uint32_t)former);
+	old = (pid_t)former == tid ? NULL : idmap_get(&tr->tasks,
+						      (uint32_t)tid);
+	if (old) {
+		release_slot(old);
+		old->proc->ntasks--;
+		idmap_take(&tr->tasks, (uint32_t)tid);
+		free(old->u.path);
+		free(old);
+	}
+	if (!t)
+		return NULL;
+	if (t->tid != tid) {
+		idmap_take(&tr->tasks, (uint32_t)t->tid);
+		t->tid = t->remote.tid = tid;
+		if (idmap_put(&tr->tasks, (uint32_t)tid, t) < 0)
+			return NULL;
+	}
+	if (mm_new(&tr->memory, &mm) < 0)
+		return NULL;
+	/* The ends of the other threads may yet be on their way to us. */
+	while ((old = idmap_next(&tr->tasks, &pos))) {
+		if (old->proc != t->proc)
+			continue;
+		task_forget_slot(old);
+		old->executor = false;
+	}
+	t->in_gate = t->in_exec = false;
+	t->then = NULL;
+	t->remote.masked = false;
+	shadow_exec(tr, t);
+	mm_unref(t->proc->mm);
+	t->proc->mm = mm;
+	return t;
+}
+
+static void handle_exec(struct tracer *tr, pid_t tid)
+{
+	struct task *t = task_execed(tr, tid);
+	int err = -ENOMEM;
+
+	if (t && remote_get_regs(tid, &t->regs) == 0)
+		err = mem_setup(tr, t);
+	if (err && err != -ESRCH) {
+		log_err("process %d could not be prepared after exec: %s",
+			tid, strerror(-err));
+		kill(tid, SIGKILL);
+	}
+	if (!t) {
+		ptrace(PTRACE_CONT, tid, NULL, NULL);
+		return;
+	}
+	if (!err)
+		exec_name(tr, t);
+	if (t->remote.dead)
+		task_end(tr, t, t->remote.status);
+	else
+		task_return(tr, t, (int64_t)t->regs.rax);
+}
+
+/* --- signals ------------------------------------------------------------- */
+
+/* Does the process have a handler for the signal? (proc_pid_status(5)) */
+static bool is_caught(pid_t tid, int sig)
+{
+	char path[64], *text cleanup_free = NULL, *line;
+	unsigned long long caught;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", tid);
+	if (fd_read_all(path, 1 << 20, &text) < 0)
+		return false;
+	line = strstr(text, "\nSigCgt:");
+	if (!line || sscanf(line + 8, "%llx", &caught) != 1)
+		return false;
+	return caught >> (sig - 1) & 1;
+}
+
+static bool inside_gate(pid_t tid)
+{
+	struct user_regs_struct regs;
+
+	return remote_get_regs(tid, &regs) == 0 &&
+	       regs.rip - GATE_BASE < GATE_SIZE;
+}
+
+static void handle_signal(struct tracer *tr, struct task *t, int sig)
+{
+	if (t->in_gate && !inside_gate(t->tid))
+		t->in_gate = false;	/* the gate let it go by itself */
+	/* Without a handler there is nothing that sees the gate. */
+	if (!t->in_gate || !is_caught(t->tid, sig)) {
+		resume(t, (unsigned long)sig);
+		return;
+	}
+	if (remote_hold(&t->remote) == 0) {
+		t->slot->post = 1;
+		forward_cancel(tr, t);
+	}
+	/* It is blocked now, so the kernel queues it again. */
+	resume(t, (unsigned long)sig);
+}
+
+/* A stop of the whole process by a job control signal, or its end. */
+static void handle_group_stop(struct tracer *tr, struct task *t, int sig)
+{
+	if (sig == SIGTRAP) {	/* an interrupt of ours, or SIGCONT came */
+		resume(t, 0);
+		return;
+	}
+	ptrace(PTRACE_LISTEN, t->tid, NULL, NULL);
+	/* Who started us waits for us, not for the command. */
+	if (t->tid == tr->main_pid)
+		kill(getpid(), SIGSTOP);
+}
+
+/* --- the loop ------------------------------------------------------------ */
+
+static void handle_seccomp(struct tracer *tr, struct task *t)
+{
+	if (remote_get_regs(t->tid, &t->regs) < 0)
+		return;
+	if (t->regs.orig_rax == MAGIC_STOP &&
+	    t->regs.rip - GATE_BASE < GATE_SIZE) {
+		if (t->in_gate)
+			forward_answered(tr, t);
+		else
+			task_return(tr, t, -ENOSYS);
+		return;
+	}
+	t->in_gate = false;
+	call_handle(tr, t);
+}
+
+static void handle_stop(struct tracer *tr, pid_t tid, int status)
+{
+	struct task *t = idmap_get(&tr->tasks, (uint32_t)tid);
+	int event = status >> 16;
+
+	if (event == PTRACE_EVENT_EXEC) {
+		handle_exec(tr, tid);
+		return;
+	}
+	if (!t) {
+		/* A child whose parent has not yet told us of it. */
+		idmap_put(&tr->early, (uint32_t)tid, WIFSTOPPED(status) ?
+			  &stopped_early : &ended_early);
+		return;
+	}
+	if (!WIFSTOPPED(status)) {
+		task_end(tr, t, status);
+		return;
+	}
+	switch (event) {
+	case PTRACE_EVENT_SECCOMP:
+		handle_seccomp(tr, t);
+		break;
+	case PTRACE_EVENT_FORK:
+	case PTRACE_EVENT_VFORK:
+	case PTRACE_EVENT_CLONE:
+		task_cloned(tr, t, event);
+		return;		/* t may be gone */
+	case PTRACE_EVENT_STOP:
+		handle_group_stop(tr, t, WSTOPSIG(status));
+		break;
+	case 0:
+		if (WSTOPSIG(status) != (SIGTRAP | 0x80))
+			handle_signal(tr, t, WSTOPSIG(status));
+		else if (t->in_exec)
+			exec_failed(tr, t);
+		else
+			resume(t, 0);
+		break;
+	default:
+		resume(t, 0);
+	}
+	if (t->remote.dead)
+		task_end(tr, t, t->remote.status);
+}
+
+static struct proc *find_shadow(struct tracer *tr, uint32_t id)
+{
+	size_t pos = 0;
+	struct task *t;
+
+	while ((t = idmap_next(&tr->tasks, &pos)))
+		if (t->proc->shadow == id)
+			return t->proc;
+	return NULL;
+}
+
+/*
+ * Threads that wait for a shadow that is no more get EIO: the answer is
+ * written for the dead executor, and the gate finds it.
+ */
+static void answer_orphans(struct tracer *tr, const struct proc *only)
+{
+	size_t pos = 0;
+	struct task *t;
+
+	while ((t = idmap_next(&tr->tasks, &pos))) {
+		if (!t->in_gate || !t->slot || (only && t->proc != only) ||
+		    t->slot->resp_seq == t->seq)
+			continue;
+		t->slot->result = -EIO;
+		t->slot->signal = 0;
+		__atomic_store_n(&t->slot->resp_seq, t->seq,
+				 __ATOMIC_RELEASE);
+		syscall(SYS_futex, &t->slot->resp_seq, 1 /* FUTEX_WAKE */,
+			INT32_MAX, NULL, NULL, 0);
+	}
+}
+
+static void look_after_daemon(struct tracer *tr)
+{
+	client_poll(&tr->client);
+	while (tr->client.ngone) {
+		struct proc *p =
+			find_shadow(tr, tr->client.gone[--tr->client.ngone]);
+
+		if (!p)
+			continue;
+		log_err("the shadow of process %d died on the host: its"
+			" forwarded calls fail with EIO from now on", p->pid);
+		p->shadow_gone = true;
+		answer_orphans(tr, p);
+	}
+	if (!tr->client.dead)
+		return;
+	if (!tr->told_dead)
+		log_err("the host side (darkshadow host) is gone: forwarded"
+			" calls fail with EIO from now on");
+	tr->told_dead = true;
+	answer_orphans(tr, NULL);
+}
+
+static volatile sig_atomic_t asked_signal;
+
+static void on_signal(int sig)
+{
+	if (sig != SIGALRM)
+		asked_signal = sig;
+}
+
+/*
+ * Terminal signals reach the command by themselves: it is in our process
+ * group. What is sent to us alone is meant for it.
+ */
+static void catch_signals(void)
+{
+	static const int pass_on[] = { SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 };
+	static const int ignored[] = { SIGINT, SIGQUIT, SIGTSTP, SIGTTIN,
+				       SIGTTOU, SIGPIPE };
+	struct itimerval tick = {
+		.it_interval = { .tv_usec = TICK_MS * 1000 },
+		.it_value = { .tv_usec = TICK_MS * 1000 },
+	};
+	struct sigaction sa = { .sa_handler = on_signal };
+
+	sigaction(SIGALRM, &sa, NULL);
+	for (size_t i = 0; i < ARRAY_SIZE(pass_on); i++)
+		sigaction(pass_on[i], &sa, NULL);
+	sa.sa_handler = SIG_IGN;
+	for (size_t i = 0; i < ARRAY_SIZE(ignored); i++)
+		sigaction(ignored[i], &sa, NULL);
+	setitimer(ITIMER_REAL, &tick, NULL);
+}
+
+int tracer_run(struct tracer *tr)
+{
+	catch_signals();
+	while (tr->tasks.n > 0) {
+		int status;
+		pid_t tid = waitpid(-1, &status, __WALL);
+
+		if (tid > 0) {
+			handle_stop(tr, tid, status);
+			continue;
+		}
+		if (errno == ECHILD)
+			break;
+		if (errno != EINTR)
+			return -errno;
+		if (asked_signal) {
+			if (!tr->main_ended)
+				kill(tr->main_pid, asked_signal);
+			asked_signal = 0;
+		}
+		look_after_daemon(tr);
+	}
+	return 0;
+}

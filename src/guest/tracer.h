@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tracer.h - what `run` knows about its targets, and what handlers do to them
+ *
+ * Theory of operation. One thread traces every thread of every target. A call
+ * that takes part in forwarding stops its thread (SECCOMP_RET_TRACE); the
+ * tracer looks at number and arguments and does one of four things:
+ *
+ *	task_allow()	the kernel carries it out as it stands
+ *	task_return()	it is not carried out; the thread gets this value
+ *	task_native()	another call is made in the thread, from the gate; the
+ *			handler gets its result and goes on
+ *	task_forward()	the shadow carries it out; the thread waits in the
+ *			gate, where signals find it as they would in the kernel
+ *
+ * Every handler ends in exactly one task_allow(), task_return() or
+ * task_forward(). Nothing here waits for a call that may block: only the
+ * thread itself does.
+ *
+ * A signal that has a handler and finds its thread in the gate is put back
+ * with all signals blocked, and the shadow's call is cancelled; the gate then
+ * stops, the result (or the kernel's own ERESTART code) goes into the
+ * program's registers, the mask is given back and the kernel delivers the
+ * signal by its own rules. A call is never lost and never run twice.
+ */
+#ifndef GUEST_TRACER_H
+#define GUEST_TRACER_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/types.h>
+#include <sys/user.h>
+
+#include "base/idmap.h"
+#include "capsule/abi.h"
+#include "guest/client.h"
+#include "guest/mm.h"
+#include "guest/sites.h"
+#include "process/remote.h"
+#include "wire/rules.h"
+
+struct tracer;
+struct task;
+
+/* A descriptor that stands for the host's (a placeholder in the target). */
+struct hostfd {
+	char *path;		/* owned guest name; NULL: not a host fd */
+	int flags;		/* O_ flags it was opened with */
+};
+
+/* What CLONE_FILES shares. */
+struct files {
+	unsigned int refs;
+	struct hostfd *v;
+	size_t n;		/* entries in v */
+	size_t nhost;		/* of them in use */
+};
+
+/* What CLONE_FS shares. */
+struct fs {
+	unsigned int refs;
+	bool host;		/* the working directory is the host's */
+	char *cwd;		/* owned; a local one is NULL when not known */
+	mode_t umask;
+};
+
+struct proc {
+	pid_t pid;
+	unsigned int ntasks;
+	struct mm *mm;
+	struct files *files;
+	struct fs *fs;
+	uint32_t shadow;	/* 0: none was needed yet */
+	pid_t shadow_pid;	/* as shadows see it (F_GETLK) */
+	bool shadow_gone;	/* it died: forwarded calls are EIO */
+	struct mm_view view;	/* attached while there is a shadow */
+};
+
+/* Goes on with a call when the shadow has answered. */
+typedef void (*then_fn)(struct tracer *tr, struct task *t, int64_t result);
+
+struct task {
+	pid_t tid;
+	struct proc *proc;
+	struct remote remote;
+	struct user_regs_struct regs;	/* the program's, at its call */
+	uint64_t nr;
+	uint64_t args[6];
+
+	int slot_index;		/* -1: none yet */
+	struct slot *slot;	/* our mapping of it, owned */
+	uint32_t seq;
+	bool executor;		/* its shadow has a thread for it */
+
+	bool in_gate;		/* waits for the shadow */
+	bool cancelled;		/* and was told to hurry */
+	bool in_exec;		/* do_exec() in execcalls.c */
+	then_fn then;		/* NULL: the result is the program's */
+	uint64_t fwd_nr;	/* what was forwarded, for --trace */
+	uint64_t fwd_args[6];
+	double started;		/* seconds, monotonic */
+	struct {		/* of the handler that set then */
+		int fd;
+		int flags;
+		uint64_t a, b, c, d;
+		char *path;	/* owned */
+	} u;
+};
+
+struct stats {
+	uint64_t forwarded, local, native;
+	double forwarded_time;
+	uint64_t map_requests, extents, bytes_mapped;
+	uint64_t processes, threads, shadows, executors, cancelled;
+	uint64_t sites[SITE_VERDICTS], idioms[SITE_IDIOMS];
+};
+
+/* Descriptors that every target has and must not see (launch.c). */
+struct hidden {
+	int arena;		/* guest RAM, to map from */
+	int sock;		/* receives descriptors from the tracer */
+	int placeholder;	/* O_PATH; placeholders are its copies */
+};
+
+struct tracer {
+	struct client client;
+	struct memory memory;
+	struct rules rules;
+	bool all;		/* rules has "all" */
+	struct hidden hidden;
+	int sock;		/* our end of hidden.sock */
+	struct idmap tasks;	/* by tid */
+	struct idmap early;	/* tids that stopped before we knew them */
+	struct sites *site_decoder;
+	uint32_t next_shadow;
+	pid_t main_pid;
+	int main_status;	/* wait status of the command */
+	bool main_ended;
+	bool told_dead;		/* "the daemon is gone" has been said */
+	bool told_foreign;	/* "32-bit" has been said */
+	FILE *trace;		/* --trace, or NULL */
+	bool want_stats;
+	struct stats stats;
+	uint64_t gate_off;	/* of the gate's page in the arena */
+};
+
+/* --- tracer.c ------------------------------------------------------------ */
+
+/* tracer_run() - until no target is left; 0 or -errno */
+int tracer_run(struct tracer *tr);
+
+/* tracer_adopt() - the first target, stopped and seized; 0 or -errno */
+int tracer_adopt(struct tracer *tr, pid_t pid, struct mm *mm);
+
+void task_allow(struct tracer *tr, struct task *t);
+void task_return(struct tracer *tr, struct task *t, int64_t value);
+int64_t task_native(struct tracer *tr, struct task *t, uint64_t nr,
+		    uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3,
+		    uint64_t a4, uint64_t a5);
+
+/*
+ * task_batch() - several calls in the thread, up to the first error
+ *
+ * 0, or the errno of the call that failed; *last, if not NULL, gets the
+ * result of the last one made. The table goes through the task's slot.
+ */
+int task_batch(struct tracer *tr, struct task *t,
+	       const struct batch_call *calls, size_t n, int64_t *last);
+
+/* Target memory: bytes, short where it is unmapped, or -EFAULT. */
+ssize_t task_read(struct task *t, uint64_t addr, void *buf, size_t len);
+ssize_t task_write(struct task *t, uint64_t addr, const void *buf,
+		   size_t len);
+
+/* task_slot() - give the task its slot; 0, -EAGAIN (too many) or -ENOMEM */
+int task_slot(struct tracer *tr, struct task *t);
+uint64_t task_scratch(const struct task *t);	/* its GVA */
+void task_forget_slot(struct task *t);
+
+double now_seconds(void);
+
+/* One of the kernel's ERESTART codes: the call was cut short without effect. */
+static inline bool is_restart_code(int64_t value)
+{
+	return value == -ERESTARTSYS || value == -ERESTARTNOINTR ||
+	       value == -ERESTARTNOHAND || value == -ERESTART_RESTARTBLOCK;
+}
+
+/* --- forward.c ----------------------------------------------------------- */
+
+/*
+ * task_forward() - let the shadow carry out a call
+ *
+ * op: SLOT_* (capsule/abi.h). then: goes on with the result, or NULL where
+ * the result is all the program wants. Ends the handler; failing, the program
+ * gets EIO.
+ */
+void task_forward(struct tracer *tr, struct task *t, uint32_t op, uint64_t nr,
+		  const uint64_t args[6], int newfd, then_fn then);
+
+/*
+ * shadow_sync() - a call by the shadow that cannot block, awaited here
+ *
+ * The kernel's result, or -EIO.
+ */
+int64_t shadow_sync(struct tracer *tr, struct task *t, uint32_t op,
+		    uint64_t nr, const uint64_t args[6], int newfd);
+
+/* shadow_ready() - shadow, executor and map are up to date; 0 or -errno */
+int shadow_ready(struct tracer *tr, struct task *t);
+
+void forward_answered(struct tracer *tr, struct task *t); /* at MAGIC_STOP */
+void forward_cancel(struct tracer *tr, struct task *t);
+
+/* fork, exec, end of a process as the shadows see it */
+int shadow_fork(struct tracer *tr, struct proc *parent, struct proc *child,
+		unsigned long clone_flags);
+void shadow_exec(struct tracer *tr, struct task *t);
+void shadow_drop(struct tracer *tr, struct proc *p);
+/* shadow_close_fd() - a host descriptor that is closed without being asked */
+void shadow_close_fd(struct tracer *tr, struct proc *p, int fd);
+void executor_drop(struct tracer *tr, struct task *t);
+
+/* --- calls.c: what to do with a call ---------------------------------------*/
+
+void call_handle(struct tracer *tr, struct task *t);
+/* call_general() - by the table alone, whoever would handle it otherwise */
+void call_general(struct tracer *tr, struct task *t);
+
+/*
+ * forward_newfd() - forward a call that returns one new descriptor
+ *
+ * The target gets the lowest number that is free from `lowest` on; path and
+ * flags are remembered with it.
+ */
+void forward_newfd(struct tracer *tr, struct task *t, uint64_t nr,
+		   const uint64_t args[6], bool cloexec, int lowest,
+		   const char *path, int flags);
+
+/* placeholder_new() - its number in the target, or -errno */
+int64_t placeholder_new(struct tracer *tr, struct task *t, int lowest,
+			bool cloexec);
+
+/* --- memcalls.c, execcalls.c, fdcalls.c, copycalls.c ---------------------- */
+
+typedef void (*call_fn)(struct tracer *tr, struct task *t);
+
+void memcall_handle(struct tracer *tr, struct task *t);
+/* mem_setup() - after exec: everything writable into the arena */
+int mem_setup(struct tracer *tr, struct task *t);
+/* mem_fork() - the child's own copy of everything private */
+int mem_fork(struct tracer *tr, struct task *parent, struct task *child);
+
+void call_exec(struct tracer *tr, struct task *t);
+void exec_failed(struct tracer *tr, struct task *t);	/* at the exit stop */
+void exec_name(struct tracer *tr, struct task *t);	/* after mem_setup() */
+
+void call_dup(struct tracer *tr, struct task *t);
+void call_dup2(struct tracer *tr, struct task *t);
+void call_fcntl(struct tracer *tr, struct task *t);
+void call_close(struct tracer *tr, struct task *t);
+void call_close_range(struct tracer *tr, struct task *t);
+void call_chdir(struct tracer *tr, struct task *t);
+void call_getcwd(struct tracer *tr, struct task *t);
+void call_umask(struct tracer *tr, struct task *t);
+void call_inotify_add(struct tracer *tr, struct task *t);
+void call_poll(struct tracer *tr, struct task *t);
+void call_copy(struct tracer *tr, struct task *t);
+
+/* --- files.c --------------------------------------------------------------*/
+
+struct files *files_new(void);
+struct files *files_copy(const struct files *from);
+void files_unref(struct files *files);
+const struct hostfd *files_get(const struct files *files, int fd);
+/* path is copied; 0 or -ENOMEM */
+int files_set(struct files *files, int fd, const char *path, int flags);
+void files_clear(struct files *files, int fd);
+
+struct fs *fs_new(void);
+struct fs *fs_copy(const struct fs *from);
+void fs_unref(struct fs *fs);
+
+static inline bool is_host_fd(const struct task *t, int fd)
+{
+	return files_get(t->proc->files, fd) != NULL;
+}
+
+static inline bool is_hidden_fd(const struct tracer *tr, int fd)
+{
+	return fd == tr->hidden.arena || fd == tr->hidden.sock ||
+	       fd == tr->hidden.placeholder;
+}
+
+/*
+ * fd_fetch() - our own copy of a descriptor of a target (a local one) or of
+ * its shadow (a host one): a descriptor of ours, or -errno
+ */
+int fd_fetch(struct tracer *tr, struct task *t, int fd);
+
+/* fd_install() - put a descriptor of ours into the target: its number there */
+int fd_install(struct tracer *tr, struct task *t, int fd);
+
+#endif

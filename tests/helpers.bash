@@ -1,0 +1,281 @@
+# shellcheck shell=bash
+# helpers.bash - what the tests share: trees, ways to run, leak checks
+#
+# The same test files run on any transport: DS_RUN, when set, is the command
+# (words split at blanks) that takes the place of "$BUILD/darkshadow run".
+
+# "output", "status" and "stderr" are set by bats's own run.
+# shellcheck disable=SC2154
+
+bats_require_minimum_version 1.5.0
+
+# A command may take this long (seconds), on any machine: no timing is tested.
+: "${DS_TEST_TIMEOUT:=300}"
+
+# common_setup - per test: TESTDIR with HOSTDIR, which is forwarded as GUEST,
+# LOCALDIR, which is not, and NATIVEDIR for the same thing done natively
+common_setup() {
+	BUILD=$(cd "${BUILD:-$BATS_TEST_DIRNAME/../build}" && pwd)
+	DARKSHADOW=$BUILD/darkshadow
+	VICTIMS=$BUILD/victims
+	GUEST=${DS_GUEST:-/mnt/ds-host}
+	TESTDIR=$(mktemp -d "${TMPDIR:-/tmp}/ds-test.XXXXXX")
+	HOSTDIR=$TESTDIR/host
+	LOCALDIR=$TESTDIR/local
+	NATIVEDIR=$TESTDIR/native
+	SOCKET=$TESTDIR/socket
+	DS_MARK=$(basename "$TESTDIR")
+	DS_AS=()
+	DAEMON=
+	RUN=
+	export BUILD DARKSHADOW VICTIMS GUEST HOSTDIR LOCALDIR NATIVEDIR
+	mkdir "$HOSTDIR" "$LOCALDIR" "$NATIVEDIR"
+	chmod 755 "$TESTDIR"
+	echo "the secret of the host" >"$TESTDIR/secret"
+	if [ -e "$GUEST" ]; then
+		echo "$GUEST exists: set DS_GUEST to a name that does not" >&2
+		return 1
+	fi
+}
+
+common_teardown() {
+	local status=0 pid
+
+	for pid in $RUN $DAEMON; do
+		kill "$pid" 2>/dev/null || true
+		wait "$pid" 2>/dev/null || true
+	done
+	assert_nothing_left || status=1
+	rm -rf "$TESTDIR"
+	return "$status"
+}
+
+setup() {
+	common_setup
+}
+
+teardown() {
+	common_teardown
+}
+
+# eventually CMD... - poll until it succeeds; fails after ten seconds
+eventually() {
+	local i
+
+	for ((i = 0; i < 500; i++)); do
+		if "$@"; then
+			return 0
+		fi
+		sleep 0.02
+	done
+	echo "never became true: $*" >&2
+	return 1
+}
+
+# as_user - what follows runs as an ordinary user, who owns the trees
+as_user() {
+	if [ "$(id -u)" -ne 0 ]; then
+		return 0
+	fi
+	DS_AS=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+	chown -R 65534:65534 "$TESTDIR"
+}
+
+# shadowed ARG... - `darkshadow run ARG...`, on whatever transport is tested
+#
+# Descriptor 3 is bats's own: whoever kept it open would hang the tests.
+shadowed() {
+	local run=("$DARKSHADOW" run)
+
+	if [ -n "${DS_RUN:-}" ]; then
+		read -ra run <<<"$DS_RUN"
+	fi
+	DS_TEST_MARK=$DS_MARK timeout --foreground -k 10 "$DS_TEST_TIMEOUT" \
+		"${DS_AS[@]}" "${run[@]}" "$@" 3>&-
+}
+
+# ds [OPTION]... -- CMD... - with HOSTDIR forwarded as GUEST
+ds() {
+	shadowed --forward "path:$GUEST=$HOSTDIR" "$@"
+}
+
+# ds_background [OPTION]... -- CMD... - ds in the background; RUN is the pid of
+# darkshadow itself
+ds_background() {
+	local run=("$DARKSHADOW" run)
+
+	if [ -n "${DS_RUN:-}" ]; then
+		read -ra run <<<"$DS_RUN"
+	fi
+	DS_TEST_MARK=$DS_MARK "${DS_AS[@]}" "${run[@]}" \
+		--forward "path:$GUEST=$HOSTDIR" "$@" <&0 3>&- &
+	RUN=$!
+}
+
+# ds_all [OPTION]... -- CMD... - with everything forwarded
+ds_all() {
+	shadowed --forward all "$@"
+}
+
+# victim NAME [CASE]... - a victim in the forwarded tree
+#
+# 77 says that the machine lacks what the case needs: then it has to say so
+# natively too.
+victim() {
+	local name=$1 status=0
+
+	shift
+	VICTIM_SHADOWED=1 VICTIM_LOCAL=$LOCALDIR \
+		VICTIM_SECRET=$TESTDIR/secret \
+		ds -- "$VICTIMS/$name" "$GUEST" "$@" || status=$?
+	victim_verdict "$status" "$name" "$@"
+}
+
+# victim_all NAME [CASE]... - a victim with everything forwarded
+victim_all() {
+	local name=$1 status=0
+
+	shift
+	VICTIM_LOCAL=$LOCALDIR ds_all -- "$VICTIMS/$name" "$HOSTDIR" "$@" ||
+		status=$?
+	victim_verdict "$status" "$name" "$@"
+}
+
+victim_verdict() {
+	local status=$1 name=$2 native=0
+
+	shift 2
+	if [ "$status" -eq 77 ]; then
+		VICTIM_LOCAL=$LOCALDIR "${DS_AS[@]}" "$VICTIMS/$name" \
+			"$NATIVEDIR" "$@" 2>"$TESTDIR/reason" || native=$?
+		if [ "$native" -eq 77 ]; then
+			skip "$(cat "$TESTDIR/reason")"
+		fi
+		echo "$name $*: skipped when shadowed, $native natively" >&2
+	fi
+	if [ "$status" -ne 0 ]; then
+		echo "$name $*: status $status" >&2
+	fi
+	return "$status"
+}
+
+# assert_cases_tested NAME - every case of the victim occurs in the test file
+assert_cases_tested() {
+	local name missing=0
+
+	for name in $("$VICTIMS/$1" --list); do
+		if ! grep -qw "$name" "$BATS_TEST_FILENAME"; then
+			echo "no test runs the case $name of $1" >&2
+			missing=1
+		fi
+	done
+	return "$missing"
+}
+
+# daemon ARG... - `darkshadow host` started by hand on SOCKET, until teardown
+daemon() {
+	DS_TEST_MARK=$DS_MARK "${DS_AS[@]}" "$DARKSHADOW" host \
+		--transport "loopback:$SOCKET" "$@" \
+		>"$TESTDIR/daemon.log" 2>&1 3>&- &
+	DAEMON=$!
+	eventually test -S "$SOCKET"
+}
+
+# daemon_pids - daemons of this test: its mark, our binary, not `run`
+daemon_pids() {
+	local pid
+
+	for pid in $(marked_pids); do
+		if [ "$(readlink "/proc/$pid/exe")" = "$DARKSHADOW" ] &&
+			[ "$pid" != "${1:-}" ]; then
+			echo "$pid"
+		fi
+	done
+}
+
+# marked_pids - living processes that this test started, however indirectly
+marked_pids() {
+	local file
+
+	for file in $(env -u DS_TEST_MARK grep -lsaF \
+		"DS_TEST_MARK=$DS_MARK" /proc/[0-9]*/environ); do
+		file=${file#/proc/}
+		echo "${file%/environ}"
+	done
+}
+
+# shadow_pids - living shadows whose daemon belongs to this test: they have the
+# capsule's range (capsule/abi.h) and, unlike targets, not our environment
+shadow_pids() {
+	local marked file pid tracer
+
+	marked=" $(marked_pids | tr '\n' ' ')"
+	# shellcheck disable=SC2013 # one name a word, no spaces in them
+	for file in $(grep -lsE '^4d60[0-9a-f]{8}-' /proc/[0-9]*/maps); do
+		pid=${file#/proc/}
+		pid=${pid%/maps}
+		tracer=$(sed -n 's/^TracerPid:[^0-9]*//p' \
+			"/proc/$pid/status" 2>/dev/null) || continue
+		case "$marked" in
+		*" $pid "*) ;;
+		*" $tracer "*) echo "$pid" ;;
+		esac
+	done
+}
+
+# strays - pids of what should be gone: everything that carries this test's
+# mark, and shadows and targets (known by the ranges of capsule/abi.h) that
+# nobody traces, or that a process of this test does
+strays() {
+	local marked file pid tracer
+
+	marked=" $(marked_pids | tr '\n' ' ')"
+	for pid in $marked; do
+		echo "$pid"
+	done
+	# shellcheck disable=SC2013 # one name a word, no spaces in them
+	for file in $(grep -lsE '^4d[56]0[0-9a-f]{8}-' /proc/[0-9]*/maps); do
+		pid=${file#/proc/}
+		pid=${pid%/maps}
+		tracer=$(sed -n 's/^TracerPid:[^0-9]*//p' \
+			"/proc/$pid/status" 2>/dev/null) || continue
+		case "$marked" in
+		*" $pid "*) ;;
+		*" $tracer "*) echo "$pid" ;;
+		*) if [ "$tracer" = 0 ]; then echo "$pid"; fi ;;
+		esac
+	done
+}
+
+no_strays() {
+	[ -z "$(strays)" ]
+}
+
+# assert_nothing_left - no darkshadow, no shadow, no target; polls for 2 s
+assert_nothing_left() {
+	local i pid
+
+	for ((i = 0; i < 40; i++)); do
+		if no_strays; then
+			return 0
+		fi
+		sleep 0.05
+	done
+	echo "left behind:" >&2
+	for pid in $(strays); do
+		printf '%s %s %s\n' "$pid" \
+			"$(readlink "/proc/$pid/exe")" \
+			"$(tr '\0' ' ' <"/proc/$pid/cmdline")" >&2
+		# Left alone it would disturb the tests that follow.
+		kill -KILL "$pid" 2>/dev/null || true
+	done
+	return 1
+}
+
+# complains PATTERN - of the last `run`: our own failure, one line, and clear
+complains() {
+	echo "status $status: $output"
+	[ "$status" -eq 125 ]
+	[ "$(printf '%s\n' "$output" | wc -l)" -eq 1 ]
+	[[ $output =~ $1 ]]
+}

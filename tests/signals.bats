@@ -1,0 +1,85 @@
+#!/usr/bin/env bats
+# signals.bats - signals that meet a forwarded call in flight
+
+load helpers
+
+@test "a signal without SA_RESTART interrupts a blocked read" {
+	victim signals eintr
+}
+
+@test "a signal interrupts an open that waits for the other end" {
+	victim signals eintr_open
+}
+
+@test "with SA_RESTART the read goes on" {
+	victim signals restart
+}
+
+@test "a handler forwards calls of its own, also on its own stack" {
+	victim signals nested
+}
+
+@test "a call changes no register but those the kernel changes" {
+	victim signals registers
+}
+
+@test "a handler sees the registers of the call it interrupted" {
+	victim signals context
+}
+
+@test "SIGPIPE of the host kills, is handled, or becomes EPIPE" {
+	victim signals sigpipe
+}
+
+@test "SIGXFSZ of the host kills, or becomes EFBIG" {
+	victim signals sigxfsz
+}
+
+@test "SIGKILL, SIGTERM and SIGINT kill a blocked process" {
+	victim signals killed
+}
+
+@test "SIGSTOP and SIGCONT in a blocked read" {
+	victim signals stopped
+}
+
+@test "2000 reads under a ticking timer show no EINTR" {
+	victim signals timer_loop
+}
+
+@test "a FIFO under a ticking timer loses and doubles nothing" {
+	victim signals timer_fifo
+}
+
+@test "a blocked signal stays pending and interrupts nothing" {
+	victim signals blocked_signal
+}
+
+@test "a jump out of a handler abandons the call" {
+	victim signals jumped
+}
+
+@test "a signal for one thread leaves the others alone" {
+	victim signals directed
+}
+
+@test "a signal interrupts the wait for a lock" {
+	victim signals lock_wait
+}
+
+@test "a signal interrupts poll" {
+	victim signals poll_eintr
+}
+
+@test "all of it holds with everything forwarded" {
+	victim_all signals
+}
+
+@test "all of it holds for an ordinary user" {
+	as_user
+	victim signals
+}
+
+@test "every case of the victim has a test" {
+	assert_cases_tested signals
+}
