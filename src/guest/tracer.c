@@ -478,6 +478,9 @@ static struct task *task_execed(struct tracer *tr, pid_t tid)
 	shadow_exec(tr, t);
 	mm_unref(t->proc->mm);
 	t->proc->mm = mm;
+	/* A shadow that stays hears of all that comes to be mapped. */
+	if (t->proc->shadow)
+		mm_view_attach(mm, &t->proc->view);
 	return t;
 }
 
@@ -564,17 +567,18 @@ static void handle_group_stop(struct tracer *tr, struct task *t, int sig)
 
 static void handle_seccomp(struct tracer *tr, struct task *t)
 {
-	if (remote_get_regs(t->tid, &t->regs) < 0)
+	struct user_regs_struct regs;
+
+	if (remote_get_regs(t->tid, &regs) < 0)
 		return;
-	if (t->regs.orig_rax == MAGIC_STOP &&
-	    t->regs.rip - GATE_BASE < GATE_SIZE) {
-		if (t->in_gate)
-			forward_answered(tr, t);
-		else
-			task_return(tr, t, -ENOSYS);
+	if (regs.orig_rax == MAGIC_STOP && t->in_gate &&
+	    regs.rip - GATE_BASE < GATE_SIZE) {
+		forward_answered(tr, t);
 		return;
 	}
+	/* A call of the program's own: these are its registers. */
 	t->in_gate = false;
+	t->regs = regs;
 	call_handle(tr, t);
 }
 

@@ -300,6 +300,8 @@ static void tell_gone(struct loop *l, struct shadow *sh, int status)
 
 		if (s->nursery != sh->nursery)
 			continue;
+		log_info("shadow %u ended by itself (wait status %#x)", sh->id,
+			 status);
 		m.gone.shadow = sh->id;
 		m.gone.status = status;
 		idmap_take(&s->shadows, sh->id);

@@ -685,6 +685,38 @@ void shadow_free(struct shadow *s)
 	free(s);
 }
 
+/* --- executors ---------------------------------------------------------- */
+
+/* Stop an executor where it is: 0, or -ESRCH. */
+static int hold_executor(struct executor *e)
+{
+	int status;
+
+	ptrace(PTRACE_INTERRUPT, e->tid, NULL, NULL);
+	if (remote_wait(e->tid, &status) < 0)
+		return -ESRCH;
+	if (!WIFSTOPPED(status))
+		return -ESRCH;
+	return 0;
+}
+
+/* A stopped executor ends as soon as it is let go. */
+static void send_to_exit(struct executor *e)
+{
+	struct user_regs_struct regs;
+
+	if (remote_get_regs(e->tid, &regs) == 0) {
+		regs.rip = e->shadow->base + capsule_header().exit;
+		regs.orig_rax = ~0ULL;
+		remote_set_regs(e->tid, &regs);
+	}
+	ptrace(PTRACE_CONT, e->tid, NULL, NULL);
+}
+
+/*
+ * Executors look at their slots whenever they like: they must be gone, or on
+ * their way out, before the memory is.
+ */
 int shadow_reset(struct shadow *s)
 {
 	const uint64_t end = s->base + CAPSULE_SIZE;
@@ -693,12 +725,15 @@ int shadow_reset(struct shadow *s)
 		{ SYS_munmap, { end, USER_END - end } },
 	};
 
-	for (struct executor *e = s->executors; e; e = e->next)
-		shadow_thread_end(s, e->thread);
+	while (s->executors) {
+		struct executor *e = s->executors;
+
+		if (hold_executor(e) == 0)
+			send_to_exit(e);
+		executor_free(e);
+	}
 	return run_all(s, s->mapper, calls, ARRAY_SIZE(calls));
 }
-
-/* --- executors ---------------------------------------------------------- */
 
 static struct executor *find_executor(struct shadow *s, uint32_t thread)
 {
@@ -818,13 +853,13 @@ static void executor_stopped(struct executor *e, int status)
 		executor_free(e);
 		return;
 	}
+	if (e->ending && status >> 16 == PTRACE_EVENT_STOP) {
+		send_to_exit(e);
+		return;
+	}
 	if (remote_get_regs(e->tid, &regs) == 0) {
 		if (status >> 16 == PTRACE_EVENT_STOP) {
-			if (e->ending) {
-				regs.rip = e->shadow->base + h.exit;
-				regs.orig_rax = ~0ULL;
-				remote_set_regs(e->tid, &regs);
-			} else if (e->cancel) {
+			if (e->cancel) {
 				cancel_here(e, &regs);
 				remote_set_regs(e->tid, &regs);
 			}
@@ -863,19 +898,6 @@ struct shadow *nursery_stopped(struct nursery *n, pid_t tid, int status)
 }
 
 /* --- memory ------------------------------------------------------------- */
-
-/* Stop an executor where it is: 0, or -ESRCH. */
-static int hold_executor(struct executor *e)
-{
-	int status;
-
-	ptrace(PTRACE_INTERRUPT, e->tid, NULL, NULL);
-	if (remote_wait(e->tid, &status) < 0)
-		return -ESRCH;
-	if (!WIFSTOPPED(status))
-		return -ESRCH;
-	return 0;
-}
 
 /*
  * The target maps something where the capsule is: move. Text and ctl page go
