@@ -255,7 +255,8 @@ print(s.recv(100).decode())' "$(cat "$TESTDIR/port")"
 	policy </dev/null
 	run ds --policy "$TESTDIR/policy" -- true
 	complains "path:$GUEST"
-	run -127 ds -- no-such-command-at-all
+	# A directory of PATH that the user may not search would give 126.
+	PATH=/usr/bin:/bin run -127 ds -- no-such-command-at-all
 }
 
 @test "a device is forwarded for an ordinary user" {

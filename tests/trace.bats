@@ -23,7 +23,9 @@ has() {
 
 @test "open, read and close of a forwarded file" {
 	echo needle >"$HOSTDIR/x"
-	traced cat "$GUEST/x"
+	# To a pipe: between files, cat has copy_file_range do it.
+	traced cat "$GUEST/x" | grep needle
+	TRACE=$TESTDIR/trace
 	has "openat\\(AT_FDCWD, \"$GUEST/x\", O_RDONLY\\) = 3"
 	has "read\\(3<$GUEST/x>, \"needle\\\\n\", [0-9]+\\) = 7"
 	has "read\\(3<$GUEST/x>, \"\", [0-9]+\\) = 0"
@@ -90,7 +92,7 @@ has() {
 
 @test "the trace does not get into the command's descriptors" {
 	[ "$(traced find /proc/self/fd -mindepth 1 | sort)" = \
-		"$(find /proc/self/fd -mindepth 1 3>&- | sort)" ]
+		"$(ds -- find /proc/self/fd -mindepth 1 | sort)" ]
 }
 
 @test "a command's output is the same with and without a trace" {

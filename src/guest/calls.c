@@ -133,10 +133,6 @@ static void judge_path(struct tracer *tr, struct task *t,
 	if (!err)
 		err = path_resolve(tr, t, dirfd, text,
 				   follows(t, c, c->args[i] == 'p'), &place);
-	if (err == -EFAULT) {
-		v->nlocal++;	/* the kernel says so */
-		return;
-	}
 	if (err) {
 		v->error = err;
 		return;
@@ -422,7 +418,9 @@ static void call_ioctl(struct tracer *tr, struct task *t)
 
 	if (is_host_fd(t, (int)t->args[0]) &&
 	    (cmd == FIOCLEX || cmd == FIONCLEX)) {
-		task_allow(tr, t);
+		task_return(tr, t, task_native(tr, t, SYS_fcntl, t->args[0],
+			    F_SETFD, cmd == FIOCLEX ? FD_CLOEXEC : 0, 0, 0,
+			    0));
 		return;
 	}
 	call_general(tr, t);
@@ -437,9 +435,10 @@ static call_fn special(uint64_t nr)
 		[SYS_close] = call_close,
 		[SYS_close_range] = call_close_range,
 		[SYS_chdir] = call_chdir, [SYS_fchdir] = call_chdir,
+		[SYS_setrlimit] = call_rlimit, [SYS_prlimit64] = call_rlimit,
 		[SYS_getcwd] = call_getcwd, [SYS_umask] = call_umask,
 		[SYS_inotify_add_watch] = call_inotify_add,
-		[SYS_fanotify_mark] = call_inotify_add,
+		[SYS_epoll_ctl] = call_epoll_ctl,
 		[SYS_poll] = call_poll, [SYS_ppoll] = call_poll,
 		[SYS_select] = call_poll, [SYS_pselect6] = call_poll,
 		[SYS_sendfile] = call_copy, [SYS_splice] = call_copy,

@@ -260,6 +260,29 @@ static void exec_file(struct tracer *tr, struct task *t, struct exec_args *e,
 		task_scratch(t), e->argv, e->envp, AT_EMPTY_PATH });
 }
 
+static bool leads_to_host(struct tracer *tr, struct task *t, const char *path)
+{
+	struct place place;
+
+	return path_resolve(tr, t, AT_FDCWD, path, true, &place) == 0 &&
+	       place.kind == PLACE_HOST;
+}
+
+/* The interpreter is what is exec'd next: 1, or -errno. */
+static int through_interpreter(struct tracer *tr, struct task *t,
+			       struct exec_args *e, const char *interp,
+			       const char *arg, const char *script)
+{
+	int r = script_args(tr, t, e, interp, arg, script);
+
+	if (r)
+		return r;
+	snprintf(e->path, sizeof(e->path), "%s", interp);
+	e->dirfd = AT_FDCWD;
+	e->flags = 0;
+	return 1;
+}
+
 /* One step of the way to a binary: 1 to go on (an interpreter), 0 when the
  * call has been dealt with, or -errno. */
 static int exec_step(struct tracer *tr, struct task *t, struct exec_args *e,
@@ -275,6 +298,16 @@ static int exec_step(struct tracer *tr, struct task *t, struct exec_args *e,
 			 !(e->flags & AT_SYMLINK_NOFOLLOW), &place);
 	if (r)
 		return r;
+	if (place.kind == PLACE_LOCAL && !tr->all) {
+		/* A script of ours may name an interpreter of the host's. */
+		fd = open(place.abs, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+		if (fd >= 0 && access(place.abs, X_OK) == 0 &&
+		    parse_script(fd, head, &interp, &arg) > 0 &&
+		    leads_to_host(tr, t, interp))
+			return through_interpreter(tr, t, e, interp, arg,
+						   place.rewritten ?
+						   place.abs : e->path);
+	}
 	if (place.kind == PLACE_LOCAL ||
 	    (tr->all && place.kind == PLACE_HOST)) {
 		bool by_name = place.rewritten || !first ||
@@ -307,13 +340,7 @@ static int exec_step(struct tracer *tr, struct task *t, struct exec_args *e,
 		exec_file(tr, t, e, fd, script);
 		return 0;
 	}
-	r = script_args(tr, t, e, interp, arg, script);
-	if (r)
-		return r;
-	snprintf(e->path, sizeof(e->path), "%s", interp);
-	e->dirfd = AT_FDCWD;
-	e->flags = 0;
-	return 1;
+	return through_interpreter(tr, t, e, interp, arg, script);
 }
 
 void call_exec(struct tracer *tr, struct task *t)

@@ -6,21 +6,17 @@
  * target, whose number and close-on-exec flag are the truth, and the host's
  * file in the shadow.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/inotify.h>
-#include <sys/select.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/fd.h"
-#include "base/log.h"
 #include "base/num.h"
 #include "guest/path.h"
 #include "guest/tracer.h"
@@ -310,143 +306,24 @@ void call_umask(struct tracer *tr, struct task *t)
 	task_return(tr, t, old);
 }
 
-/* --- inotify ------------------------------------------------------------- */
+/* --- limits ---------------------------------------------------------------- */
 
-static void watch_on_host(struct tracer *tr, struct task *t, int64_t result)
+/* The host's kernel must stop the target's writes where its own would. */
+void call_rlimit(struct tracer *tr, struct task *t)
 {
-	const int fd = t->u.fd;
+	struct proc *p = t->proc;
+	struct rlimit lim;
 	int64_t r;
 
-	if (result < 0) {
-		task_return(tr, t, result);
-		return;
-	}
-	r = task_native(tr, t, SYS_dup3, (uint64_t)tr->hidden.placeholder,
-			(uint64_t)fd, (uint64_t)t->u.flags, 0, 0, 0);
-	if (r >= 0)
-		r = files_set(t->proc->files, fd, "anon_inode:inotify", 0);
-	if (r < 0) {
-		shadow_close_fd(tr, t->proc, fd);
-		task_return(tr, t, r);
-		return;
-	}
-	call_handle(tr, t);	/* now both are the host's */
-}
-
-/* Has a local inotify descriptor no watch yet? */
-static bool is_fresh_inotify(const struct task *t, int fd)
-{
-	char path[64], link[64], *text cleanup_free = NULL;
-	ssize_t n;
-
-	snprintf(path, sizeof(path), "/proc/%d/fd/%d", t->tid, fd);
-	n = readlink(path, link, sizeof(link) - 1);
-	if (n < 0)
-		return false;
-	link[n] = '\0';
-	if (strcmp(link, "anon_inode:inotify") != 0)
-		return false;
-	snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", t->tid, fd);
-	return fd_read_all(path, 1 << 20, &text) >= 0 &&
-	       !strstr(text, "inotify wd:");
-}
-
-/*
- * An inotify descriptor belongs to the side of its first watch: until then
- * nobody can tell a local one from the host's.
- */
-void call_inotify_add(struct tracer *tr, struct task *t)
-{
-	const int fd = (int)t->args[0];
-	uint64_t args[6] = { 0 };
-	char text[PATH_MAX];
-	struct place place;
-	int64_t flags, cloexec;
-
-	if (t->nr != SYS_inotify_add_watch || is_hidden_fd(tr, fd) ||
-	    is_host_fd(t, fd) || path_read(t, t->args[1], text) < 0 ||
-	    path_resolve(tr, t, AT_FDCWD, text, true, &place) < 0 ||
-	    place.kind != PLACE_HOST || !is_fresh_inotify(t, fd)) {
-		call_general(tr, t);
-		return;
-	}
-	flags = task_native(tr, t, SYS_fcntl, (uint64_t)fd, F_GETFL, 0, 0, 0,
-			    0);
-	cloexec = task_native(tr, t, SYS_fcntl, (uint64_t)fd, F_GETFD, 0, 0,
-			      0, 0);
-	args[0] = (uint64_t)flags & IN_NONBLOCK;
-	t->u.fd = fd;
-	t->u.flags = cloexec & FD_CLOEXEC ? O_CLOEXEC : 0;
-	task_forward(tr, t, SLOT_OPEN, SYS_inotify_init1, args, fd,
-		     watch_on_host);
-}
-
-/* --- poll and select ------------------------------------------------------ */
-
-#define POLL_MAX 65536
-
-static void count_polled(struct tracer *tr, struct task *t, int *host,
-			 int *local)
-{
-	size_t n = min_u64(t->args[1], POLL_MAX);
-	struct pollfd *v cleanup_free = calloc(n + 1, sizeof(*v));
-
-	(void)tr;
-	if (!v || task_read(t, t->args[0], v, n * sizeof(*v)) < 0)
-		return;
-	for (size_t i = 0; i < n; i++) {
-		if (v[i].fd < 0)
-			continue;
-		if (is_host_fd(t, v[i].fd))
-			++*host;
-		else
-			++*local;
-	}
-}
-
-static void count_selected(struct task *t, int *host, int *local)
-{
-	const int n = (int)min_u64(t->args[0], FD_SETSIZE);
-
-	for (int i = 1; i <= 3; i++) {
-		fd_set set;
-
-		FD_ZERO(&set);
-		if (!t->args[i] || n <= 0 ||
-		    task_read(t, t->args[i], &set,
-			      ((size_t)n + 63) / 64 * 8) < 0)
-			continue;
-		for (int fd = 0; fd < n; fd++) {
-			if (!FD_ISSET(fd, &set))
-				continue;
-			if (is_host_fd(t, fd))
-				++*host;
-			else
-				++*local;
-		}
-	}
-}
-
-/* A set is waited for on one side. */
-void call_poll(struct tracer *tr, struct task *t)
-{
-	int host = 0, local = 0;
-
-	if (t->proc->files->nhost == 0) {
+	if ((int)t->args[t->nr == SYS_setrlimit ? 0 : 1] != RLIMIT_FSIZE) {
 		task_allow(tr, t);
 		return;
 	}
-	if (t->nr == SYS_poll || t->nr == SYS_ppoll)
-		count_polled(tr, t, &host, &local);
-	else
-		count_selected(t, &host, &local);
-	if (!host) {
-		task_allow(tr, t);
-	} else if (!local) {
-		task_forward(tr, t, SLOT_CALL, t->nr, t->args, -1, NULL);
-	} else {
-		log_warn("process %d waits for host and local descriptors in"
-			 " one call, which is not supported: EINVAL", t->tid);
-		task_return(tr, t, -EINVAL);
+	r = native_as_is(tr, t);
+	if (r == 0 && prlimit(p->pid, RLIMIT_FSIZE, NULL, &lim) == 0 &&
+	    lim.rlim_cur != p->fsize) {
+		p->fsize = lim.rlim_cur;
+		shadow_tell_fsize(tr, p);
 	}
+	task_return(tr, t, r);
 }

@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -24,6 +25,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "guest/callfmt.h"
+#include "wire/calls.h"
 
 extern const uint8_t blob_gate[];
 
@@ -54,6 +56,8 @@ static int request_shadow(struct tracer *tr, struct proc *p, uint32_t parent,
 	p->shadow_gone = false;
 	mm_view_attach(p->mm, &p->view);
 	tr->stats.shadows++;
+	if (!parent && p->fsize != RLIM_INFINITY)
+		shadow_tell_fsize(tr, p);
 	return 0;
 }
 
@@ -230,6 +234,17 @@ void executor_drop(struct tracer *tr, struct task *t)
 	t->executor = false;
 }
 
+void shadow_tell_fsize(struct tracer *tr, struct proc *p)
+{
+	struct msg m = { .type = MSG_FSIZE };
+
+	if (!p->shadow || p->shadow_gone)
+		return;
+	m.fsize.shadow = p->shadow;
+	m.fsize.bytes = p->fsize;
+	(void)client_request(&tr->client, &m, -1, NULL);
+}
+
 void shadow_close_fd(struct tracer *tr, struct proc *p, int fd)
 {
 	struct msg m = { .type = MSG_CLOSE };
@@ -334,6 +349,28 @@ int64_t shadow_sync(struct tracer *tr, struct task *t, uint32_t op,
 	}
 }
 
+/*
+ * In the shadow the capsule stands where the target has nothing: what the
+ * target's kernel would answer with EFAULT must not read the capsule's text.
+ */
+static bool aims_at_capsule(const struct task *t, uint64_t nr,
+			    const uint64_t args[6])
+{
+	const struct call *c = calls_get(nr);
+
+	for (int i = 0; c && c->args[i]; i++) {
+		const struct region *r;
+
+		if (!strchr("*bBVTpP", c->args[i]) ||
+		    args[i] - CAPSULE_BASE >= CAPSULE_SIZE)
+			continue;
+		r = mm_find(t->proc->mm, args[i]);
+		if (!r || r->start > args[i])
+			return true;
+	}
+	return false;
+}
+
 void task_forward(struct tracer *tr, struct task *t, uint32_t op, uint64_t nr,
 		  const uint64_t args[6], int newfd, then_fn then)
 {
@@ -344,15 +381,19 @@ void task_forward(struct tracer *tr, struct task *t, uint32_t op, uint64_t nr,
 
 	t->then = then;
 	err = t->remote.dead ? -EIO : shadow_ready(tr, t);
+	if (err && err != -EIO) {
+		log_err("process %d: its shadow could not be prepared: %s",
+			t->tid, strerror(-err));
+		err = -EIO;
+	}
+	if (!err && aims_at_capsule(t, nr, args))
+		err = -EFAULT;
 	if (err) {
-		if (err != -EIO)
-			log_err("process %d: its shadow could not be prepared:"
-				" %s", t->tid, strerror(-err));
 		t->then = NULL;
 		if (then)
-			then(tr, t, -EIO);
+			then(tr, t, err);
 		else
-			task_return(tr, t, -EIO);
+			task_return(tr, t, err);
 		return;
 	}
 	memcpy(&gate, blob_gate, sizeof(gate));

@@ -158,6 +158,24 @@ static int fill_from_task(struct tracer *tr, struct task *t, uint64_t addr,
 	return 0;
 }
 
+int64_t mem_map_private(struct tracer *tr, struct task *t, uint64_t len)
+{
+	struct region r = { .prot = PROT_READ | PROT_WRITE,
+			    .kind = REGION_PRIVATE };
+	int err = arena_region(tr, len, 0, &r);
+	int64_t at;
+
+	if (err)
+		return err;
+	at = map_arena(tr, t, 0, len, r.prot, 0, r.off);
+	if (at < 0 && at > -4096)
+		return at;
+	r.start = (uint64_t)at;
+	r.end = r.start + len;
+	err = mm_insert(t->proc->mm, &r);
+	return err ? err : at;
+}
+
 /* --- mmap ---------------------------------------------------------------- */
 
 static void finish_map(struct tracer *tr, struct task *t, struct region *r,
@@ -754,6 +772,56 @@ static void call_mremap(struct tracer *tr, struct task *t)
 	task_return(tr, t, at);
 }
 
+/* --- System V shared memory ---------------------------------------------- */
+
+/*
+ * The segment has no name and no descriptor. Its file can be opened by way of
+ * /proc/PID/map_files where that is allowed (CAP_CHECKPOINT_RESTORE or
+ * CAP_SYS_ADMIN, proc_pid_map_files(5)); elsewhere the shadow does without.
+ */
+static void call_shmat(struct tracer *tr, struct task *t)
+{
+	int64_t at = native_as_is(tr, t);
+	struct maps maps = { 0 };
+	char path[96];
+
+	if ((at < 0 && at > -4096) || maps_read(t->tid, &maps) < 0) {
+		task_return(tr, t, at);
+		return;
+	}
+	for (size_t i = 0; i < maps.n; i++) {
+		const struct map_line *line = &maps.v[i];
+		struct region r = { .start = line->start, .end = line->end,
+				    .off = line->off, .prot = line->prot,
+				    .kind = REGION_FILE, .file_shared = true };
+		int fd;
+
+		if (line->start != (uint64_t)at)
+			continue;
+		snprintf(path, sizeof(path), "/proc/%d/map_files/%lx-%lx",
+			 t->tid, line->start, line->end);
+		fd = open(path, (line->prot & PROT_WRITE ? O_RDWR : O_RDONLY) |
+			  O_CLOEXEC);
+		if (fd < 0)
+			mm_remove(t->proc->mm, line->start, line->end);
+		else if (memory_file(&tr->memory, fd, &r.file) == 0)
+			mm_insert(t->proc->mm, &r);
+		break;
+	}
+	maps_fini(&maps);
+	task_return(tr, t, at);
+}
+
+static void call_shmdt(struct tracer *tr, struct task *t)
+{
+	struct region *r = mm_find(t->proc->mm, t->args[0]);
+	int64_t result = native_as_is(tr, t);
+
+	if (result == 0 && r && r->start == t->args[0])
+		mm_remove(t->proc->mm, r->start, r->end);
+	task_return(tr, t, result);
+}
+
 void memcall_handle(struct tracer *tr, struct task *t)
 {
 	switch (t->nr) {
@@ -776,13 +844,19 @@ void memcall_handle(struct tracer *tr, struct task *t)
 	case SYS_mremap:
 		call_mremap(tr, t);
 		break;
+	case SYS_shmat:
+		call_shmat(tr, t);
+		break;
+	case SYS_shmdt:
+		call_shmdt(tr, t);
+		break;
 	case SYS_remap_file_pages:
 		/* Emulated since Linux 4.0, and used by nobody. */
 		task_return(tr, t, -ENOSYS);
 		break;
 	default:
-		/* SysV shared memory, AIO rings: the shadow has them not, and
-		 * calls that point there are EFAULT. */
+		/* AIO rings: the shadow has them not, and calls that point
+		 * there are EFAULT. */
 		call_general(tr, t);
 	}
 }

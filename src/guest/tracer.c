@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/uio.h>
@@ -194,7 +195,7 @@ void task_return(struct tracer *tr, struct task *t, int64_t value)
 	struct user_regs_struct regs = t->regs;
 
 	(void)tr;
-	t->in_gate = false;
+	t->in_gate = t->in_native = false;
 	t->cancelled = false;
 	t->then = NULL;
 	free(t->u.path);
@@ -232,6 +233,32 @@ int64_t task_native(struct tracer *tr, struct task *t, uint64_t nr,
 	regs.r9 = a5;
 	err = remote_run(&t->remote, &regs);
 	return err ? err : (int64_t)regs.r14;
+}
+
+void task_native_later(struct tracer *tr, struct task *t, uint64_t nr,
+		       const uint64_t args[6], then_fn then)
+{
+	struct user_regs_struct regs = t->regs;
+
+	tr->stats.native++;
+	/* A signal that waits is to interrupt it, not to wait for it. */
+	if (t->remote.masked) {
+		then(tr, t, -ERESTARTSYS);
+		return;
+	}
+	regs.rip = GATE_BASE + gate().one;
+	regs.rax = nr;
+	regs.orig_rax = ~0ULL;
+	regs.rdi = args[0];
+	regs.rsi = args[1];
+	regs.rdx = args[2];
+	regs.r10 = args[3];
+	regs.r8 = args[4];
+	regs.r9 = args[5];
+	t->in_native = true;
+	t->then = then;
+	remote_set_regs(t->tid, &regs);
+	resume(t, 0);
 }
 
 int task_batch(struct tracer *tr, struct task *t,
@@ -284,6 +311,14 @@ static struct task *task_new(struct tracer *tr, pid_t tid, struct proc *proc)
 	return t;
 }
 
+static uint64_t rlimit_fsize(pid_t pid)
+{
+	struct rlimit lim = { .rlim_cur = RLIM_INFINITY };
+
+	prlimit(pid, RLIMIT_FSIZE, NULL, &lim);
+	return lim.rlim_cur;
+}
+
 int tracer_adopt(struct tracer *tr, pid_t pid, struct mm *mm)
 {
 	struct proc *p = calloc(1, sizeof(*p));
@@ -292,6 +327,7 @@ int tracer_adopt(struct tracer *tr, pid_t pid, struct mm *mm)
 		return -ENOMEM;
 	p->pid = pid;
 	p->mm = mm;
+	p->fsize = rlimit_fsize(pid);
 	p->files = files_new();
 	p->fs = fs_new();
 	tr->main_pid = pid;
@@ -323,6 +359,8 @@ static void task_end(struct tracer *tr, struct task *t, int status)
 		executor_drop(tr, t);
 	release_slot(t);
 	free(t->u.path);
+	free(t->copy);
+	wait_free(t->wait);
 	free(t);
 	if (--p->ntasks == 0)
 		proc_end(tr, p);
@@ -354,6 +392,7 @@ static struct proc *proc_fork(struct tracer *tr, struct proc *from, pid_t pid,
 	if (!p)
 		return NULL;
 	p->pid = pid;
+	p->fsize = from->fsize;
 	p->mm = from->mm;
 	if (flags & CLONE_VM)
 		p->mm->refs++;
@@ -472,7 +511,7 @@ static struct task *task_execed(struct tracer *tr, pid_t tid)
 		task_forget_slot(old);
 		old->executor = false;
 	}
-	t->in_gate = t->in_exec = false;
+	t->in_gate = t->in_exec = t->in_native = false;
 	t->then = NULL;
 	t->remote.masked = false;
 	shadow_exec(tr, t);
@@ -533,8 +572,34 @@ static bool inside_gate(pid_t tid)
 	       regs.rip - GATE_BASE < GATE_SIZE;
 }
 
+/*
+ * A signal with a handler, in a call that the gate makes for us: it is put
+ * back, and the call, unless it is done, is not made again.
+ */
+static void interrupt_native(struct task *t)
+{
+	const uint64_t insn = GATE_BASE + gate().one;
+	struct user_regs_struct regs;
+
+	if (remote_hold(&t->remote) < 0 ||
+	    remote_get_regs(t->tid, &regs) < 0)
+		return;
+	if (regs.rip == insn || (regs.rip == insn + 2 &&
+				 is_restart_code((int64_t)regs.rax))) {
+		regs.rip = insn + 2;
+		regs.rax = (uint64_t)-ERESTARTSYS;
+		regs.orig_rax = ~0ULL;
+		remote_set_regs(t->tid, &regs);
+	}
+}
+
 static void handle_signal(struct tracer *tr, struct task *t, int sig)
 {
+	if (t->in_native && is_caught(t->tid, sig)) {
+		interrupt_native(t);
+		resume(t, (unsigned long)sig);
+		return;
+	}
 	if (t->in_gate && !inside_gate(t->tid))
 		t->in_gate = false;	/* the gate let it go by itself */
 	/* Without a handler there is nothing that sees the gate. */
@@ -550,17 +615,37 @@ static void handle_signal(struct tracer *tr, struct task *t, int sig)
 	resume(t, (unsigned long)sig);
 }
 
+static volatile sig_atomic_t asked_signal, asked_stop;
+
+/*
+ * The terminal stopped our process group: whoever started us (a shell) waits
+ * for us to stop, and will continue the group. Only when the command has
+ * stopped, or it could not; and not for a stop that was the command's alone,
+ * which nobody would end for us.
+ */
+static void stop_with_command(struct tracer *tr)
+{
+	if (!asked_stop || !tr->main_stopped)
+		return;
+	asked_stop = 0;
+	tr->main_stopped = false;
+	kill(getpid(), SIGSTOP);
+}
+
 /* A stop of the whole process by a job control signal, or its end. */
 static void handle_group_stop(struct tracer *tr, struct task *t, int sig)
 {
 	if (sig == SIGTRAP) {	/* an interrupt of ours, or SIGCONT came */
+		if (t->tid == tr->main_pid)
+			tr->main_stopped = false;
 		resume(t, 0);
 		return;
 	}
 	ptrace(PTRACE_LISTEN, t->tid, NULL, NULL);
-	/* Who started us waits for us, not for the command. */
-	if (t->tid == tr->main_pid)
-		kill(getpid(), SIGSTOP);
+	if (t->tid == tr->main_pid) {
+		tr->main_stopped = true;
+		stop_with_command(tr);
+	}
 }
 
 /* --- the loop ------------------------------------------------------------ */
@@ -574,6 +659,15 @@ static void handle_seccomp(struct tracer *tr, struct task *t)
 	if (regs.orig_rax == MAGIC_STOP && t->in_gate &&
 	    regs.rip - GATE_BASE < GATE_SIZE) {
 		forward_answered(tr, t);
+		return;
+	}
+	if (regs.orig_rax == MAGIC_STOP && t->in_native &&
+	    regs.rip - GATE_BASE < GATE_SIZE) {
+		then_fn then = t->then;
+
+		t->in_native = false;
+		t->then = NULL;
+		then(tr, t, (int64_t)regs.r14);
 		return;
 	}
 	/* A call of the program's own: these are its registers. */
@@ -684,11 +778,11 @@ static void look_after_daemon(struct tracer *tr)
 	answer_orphans(tr, NULL);
 }
 
-static volatile sig_atomic_t asked_signal;
-
 static void on_signal(int sig)
 {
-	if (sig != SIGALRM)
+	if (sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU)
+		asked_stop = 1;
+	else if (sig != SIGALRM)
 		asked_signal = sig;
 }
 
@@ -698,9 +792,9 @@ static void on_signal(int sig)
  */
 static void catch_signals(void)
 {
-	static const int pass_on[] = { SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 };
-	static const int ignored[] = { SIGINT, SIGQUIT, SIGTSTP, SIGTTIN,
-				       SIGTTOU, SIGPIPE };
+	static const int noted[] = { SIGTERM, SIGHUP, SIGUSR1, SIGUSR2,
+				     SIGTSTP, SIGTTIN, SIGTTOU };
+	static const int ignored[] = { SIGINT, SIGQUIT, SIGPIPE };
 	struct itimerval tick = {
 		.it_interval = { .tv_usec = TICK_MS * 1000 },
 		.it_value = { .tv_usec = TICK_MS * 1000 },
@@ -708,8 +802,8 @@ static void catch_signals(void)
 	struct sigaction sa = { .sa_handler = on_signal };
 
 	sigaction(SIGALRM, &sa, NULL);
-	for (size_t i = 0; i < ARRAY_SIZE(pass_on); i++)
-		sigaction(pass_on[i], &sa, NULL);
+	for (size_t i = 0; i < ARRAY_SIZE(noted); i++)
+		sigaction(noted[i], &sa, NULL);
 	sa.sa_handler = SIG_IGN;
 	for (size_t i = 0; i < ARRAY_SIZE(ignored); i++)
 		sigaction(ignored[i], &sa, NULL);
@@ -736,6 +830,7 @@ int tracer_run(struct tracer *tr)
 				kill(tr->main_pid, asked_signal);
 			asked_signal = 0;
 		}
+		stop_with_command(tr);
 		look_after_daemon(tr);
 	}
 	return 0;

@@ -75,6 +75,7 @@ struct proc {
 	struct fs *fs;
 	uint32_t shadow;	/* 0: none was needed yet */
 	pid_t shadow_pid;	/* as shadows see it (F_GETLK) */
+	uint64_t fsize;		/* RLIMIT_FSIZE, soft */
 	bool shadow_gone;	/* it died: forwarded calls are EIO */
 	struct mm_view view;	/* attached while there is a shadow */
 };
@@ -98,6 +99,9 @@ struct task {
 	bool in_gate;		/* waits for the shadow */
 	bool cancelled;		/* and was told to hurry */
 	bool in_exec;		/* do_exec() in execcalls.c */
+	bool in_native;		/* task_native_later() */
+	struct copy *copy;	/* owned: copycalls.c */
+	struct wait *wait;	/* owned: pollcalls.c */
 	then_fn then;		/* NULL: the result is the program's */
 	uint64_t fwd_nr;	/* what was forwarded, for --trace */
 	uint64_t fwd_args[6];
@@ -139,6 +143,7 @@ struct tracer {
 	pid_t main_pid;
 	int main_status;	/* wait status of the command */
 	bool main_ended;
+	bool main_stopped;	/* by a job control signal */
 	bool told_dead;		/* "the daemon is gone" has been said */
 	bool told_foreign;	/* "32-bit" has been said */
 	FILE *trace;		/* --trace, or NULL */
@@ -160,6 +165,15 @@ void task_return(struct tracer *tr, struct task *t, int64_t value);
 int64_t task_native(struct tracer *tr, struct task *t, uint64_t nr,
 		    uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3,
 		    uint64_t a4, uint64_t a5);
+
+/*
+ * task_native_later() - as task_native(), for a call that may block
+ *
+ * Ends the handler; then goes on with the result, which is -ERESTARTSYS where
+ * a signal came first.
+ */
+void task_native_later(struct tracer *tr, struct task *t, uint64_t nr,
+		       const uint64_t args[6], then_fn then);
 
 /*
  * task_batch() - several calls in the thread, up to the first error
@@ -220,6 +234,8 @@ int shadow_fork(struct tracer *tr, struct proc *parent, struct proc *child,
 		unsigned long clone_flags);
 void shadow_exec(struct tracer *tr, struct task *t);
 void shadow_drop(struct tracer *tr, struct proc *p);
+/* shadow_tell_fsize() - RLIMIT_FSIZE has changed */
+void shadow_tell_fsize(struct tracer *tr, struct proc *p);
 /* shadow_close_fd() - a host descriptor that is closed without being asked */
 void shadow_close_fd(struct tracer *tr, struct proc *p, int fd);
 void executor_drop(struct tracer *tr, struct task *t);
@@ -244,13 +260,15 @@ void forward_newfd(struct tracer *tr, struct task *t, uint64_t nr,
 int64_t placeholder_new(struct tracer *tr, struct task *t, int lowest,
 			bool cloexec);
 
-/* --- memcalls.c, execcalls.c, fdcalls.c, copycalls.c ---------------------- */
+/* --- memcalls.c, execcalls.c, fdcalls.c, copycalls.c, pollcalls.c ---------- */
 
 typedef void (*call_fn)(struct tracer *tr, struct task *t);
 
 void memcall_handle(struct tracer *tr, struct task *t);
 /* mem_setup() - after exec: everything writable into the arena */
 int mem_setup(struct tracer *tr, struct task *t);
+/* mem_map_private() - as mmap(NULL, len, RW, PRIVATE|ANON) in the target */
+int64_t mem_map_private(struct tracer *tr, struct task *t, uint64_t len);
 /* mem_fork() - the child's own copy of everything private */
 int mem_fork(struct tracer *tr, struct task *parent, struct task *child);
 
@@ -266,9 +284,13 @@ void call_close_range(struct tracer *tr, struct task *t);
 void call_chdir(struct tracer *tr, struct task *t);
 void call_getcwd(struct tracer *tr, struct task *t);
 void call_umask(struct tracer *tr, struct task *t);
-void call_inotify_add(struct tracer *tr, struct task *t);
-void call_poll(struct tracer *tr, struct task *t);
+void call_rlimit(struct tracer *tr, struct task *t);
 void call_copy(struct tracer *tr, struct task *t);
+
+void call_inotify_add(struct tracer *tr, struct task *t);
+void call_epoll_ctl(struct tracer *tr, struct task *t);
+void call_poll(struct tracer *tr, struct task *t);
+void wait_free(struct wait *w);
 
 /* --- files.c --------------------------------------------------------------*/
 

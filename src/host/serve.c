@@ -208,6 +208,8 @@ static int do_on_shadow(struct session *s, const struct msg *m)
 	case MSG_CANCEL:
 		shadow_cancel(sh, m->thread.thread, m->thread.seq);
 		return 0;
+	case MSG_FSIZE:
+		return shadow_limit(sh, m->fsize.bytes);
 	case MSG_CLOSE:
 		return shadow_close(sh, m->fd.fd);
 	case MSG_MAP:

@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -1038,6 +1039,17 @@ int shadow_map(struct shadow *s, const struct extent *v, size_t n)
 		     calls[done].args[1]);
 	}
 	return 0;
+}
+
+/* The soft limit alone: lowering the hard one could not be taken back. */
+int shadow_limit(struct shadow *s, uint64_t bytes)
+{
+	struct rlimit lim;
+
+	if (prlimit(s->leader, RLIMIT_FSIZE, NULL, &lim) < 0)
+		return -errno;
+	lim.rlim_cur = bytes < lim.rlim_max ? bytes : lim.rlim_max;
+	return prlimit(s->leader, RLIMIT_FSIZE, &lim, NULL) < 0 ? -errno : 0;
 }
 
 int shadow_close(struct shadow *s, uint32_t fd)

@@ -103,6 +103,9 @@ void shadow_cancel(struct shadow *s, uint32_t thread, uint32_t seq);
  */
 int shadow_map(struct shadow *s, const struct extent *v, size_t n);
 
+/* shadow_limit() - largest file it may write (RLIMIT_FSIZE); 0 or -errno */
+int shadow_limit(struct shadow *s, uint64_t bytes);
+
 /* shadow_close() - a filler takes the descriptor's place; 0 or -errno */
 int shadow_close(struct shadow *s, uint32_t fd);
 

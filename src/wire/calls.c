@@ -14,8 +14,11 @@
  *   descriptors, as their numbers must not collide with a shadow's.
  * - FWD is also what the executor's seccomp filter may allow. Calls are left
  *   out of it where a descriptor would mean something else in the shadow
- *   (pidfd, io_uring, epoll), where they are about the machine (mount, quota,
+ *   (pidfd, io_uring), where they are about the machine (mount, quota,
  *   bpf) or where they reach beyond paths (open_by_handle_at).
+ *
+ * epoll_create1 and pipe2 take no descriptor and no path, so a target's own
+ * are never forwarded; the tracer makes the host's ones when it needs them.
  *
  * A path's letter is the kernel's default for its call; a flag of the call
  * (AT_SYMLINK_NOFOLLOW, AT_SYMLINK_FOLLOW, O_NOFOLLOW, IN_DONT_FOLLOW) may
@@ -200,7 +203,7 @@ static const struct call calls[CALL_NR_MAX] = {
 	[SYS_prctl] = { "prctl", "ixxxx", SPECIAL },
 	[SYS_arch_prctl] = { "arch_prctl", "ix", LOCAL },
 	[SYS_adjtimex] = { "adjtimex", "*", LOCAL },
-	[SYS_setrlimit] = { "setrlimit", "i*", LOCAL },
+	[SYS_setrlimit] = { "setrlimit", "i*", SPECIAL },
 	[SYS_chroot] = { "chroot", "p", SPECIAL },
 	[SYS_sync] = { "sync", "", LOCAL },
 	[SYS_acct] = { "acct", "p", TRACED },
@@ -272,8 +275,8 @@ static const struct call calls[CALL_NR_MAX] = {
 	[SYS_clock_getres] = { "clock_getres", "i*", LOCAL },
 	[SYS_clock_nanosleep] = { "clock_nanosleep", "ix**", LOCAL },
 	[SYS_exit_group] = { "exit_group", "i", LOCAL },
-	[SYS_epoll_wait] = { "epoll_wait", "f*ii", TRACED },
-	[SYS_epoll_ctl] = { "epoll_ctl", "fif*", TRACED },
+	[SYS_epoll_wait] = { "epoll_wait", "f*ii", FWD },
+	[SYS_epoll_ctl] = { "epoll_ctl", "fif*", FWD_SPECIAL },
 	[SYS_tgkill] = { "tgkill", "iii", LOCAL },
 	[SYS_utimes] = { "utimes", "p*", FWD },
 	[SYS_vserver] = { "vserver", "", LOCAL },
@@ -321,7 +324,7 @@ static const struct call calls[CALL_NR_MAX] = {
 	[SYS_vmsplice] = { "vmsplice", "fVux", FWD },
 	[SYS_move_pages] = { "move_pages", "iu***x", LOCAL },
 	[SYS_utimensat] = { "utimensat", "dp*t", FWD },
-	[SYS_epoll_pwait] = { "epoll_pwait", "f*ii*n", TRACED },
+	[SYS_epoll_pwait] = { "epoll_pwait", "f*ii*n", FWD },
 	[SYS_signalfd] = { "signalfd", "f*n", TRACED },
 	[SYS_timerfd_create] = { "timerfd_create", "ix", TRACED },
 	[SYS_eventfd] = { "eventfd", "u", TRACED },
@@ -331,9 +334,9 @@ static const struct call calls[CALL_NR_MAX] = {
 	[SYS_accept4] = { "accept4", "f**x", NET_NEWFD },
 	[SYS_signalfd4] = { "signalfd4", "f*nx", TRACED },
 	[SYS_eventfd2] = { "eventfd2", "ux", TRACED },
-	[SYS_epoll_create1] = { "epoll_create1", "x", TRACED },
+	[SYS_epoll_create1] = { "epoll_create1", "x", FWD },
 	[SYS_dup3] = { "dup3", "fix", FWD_SPECIAL },
-	[SYS_pipe2] = { "pipe2", "*x", TRACED },
+	[SYS_pipe2] = { "pipe2", "*x", FWD },
 	[SYS_inotify_init1] = { "inotify_init1", "x", NEWFD },
 	[SYS_preadv] = { "preadv", "fVull", FWD },
 	[SYS_pwritev] = { "pwritev", "fVull", FWD },
@@ -342,7 +345,7 @@ static const struct call calls[CALL_NR_MAX] = {
 	[SYS_recvmmsg] = { "recvmmsg", "f*ux*", NET },
 	[SYS_fanotify_init] = { "fanotify_init", "xo", NEWFD },
 	[SYS_fanotify_mark] = { "fanotify_mark", "fxxdp", FWD },
-	[SYS_prlimit64] = { "prlimit64", "ii**", LOCAL },
+	[SYS_prlimit64] = { "prlimit64", "ii**", SPECIAL },
 	[SYS_name_to_handle_at] = { "name_to_handle_at", "dP**t", FWD },
 	[SYS_open_by_handle_at] = { "open_by_handle_at", "f*o", TRACED },
 	[SYS_clock_adjtime] = { "clock_adjtime", "i*", LOCAL },
@@ -397,7 +400,7 @@ static const struct call calls[CALL_NR_MAX] = {
 	[SYS_pidfd_getfd] = { "pidfd_getfd", "fix", TRACED },
 	[SYS_faccessat2] = { "faccessat2", "dpat", FWD },
 	[SYS_process_madvise] = { "process_madvise", "f*uix", MEMORY },
-	[SYS_epoll_pwait2] = { "epoll_pwait2", "f*i**n", TRACED },
+	[SYS_epoll_pwait2] = { "epoll_pwait2", "f*i**n", FWD },
 	[SYS_mount_setattr] = { "mount_setattr", "dpx*n", TRACED },
 	[SYS_quotactl_fd] = { "quotactl_fd", "fxi*", TRACED },
 	[SYS_landlock_create_ruleset] = {

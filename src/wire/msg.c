@@ -26,6 +26,8 @@ size_t msg_size(uint32_t type)
 		return MSG_HEAD + sizeof(m->file);
 	case MSG_MAP:
 		return MSG_HEAD + sizeof(m->map);
+	case MSG_FSIZE:
+		return MSG_HEAD + sizeof(m->fsize);
 	case MSG_GETFD:
 	case MSG_CLOSE:
 		return MSG_HEAD + sizeof(m->fd);

@@ -32,6 +32,7 @@ enum msg_type {
 	MSG_FILE,		/* + descriptor of a file to map from */
 	MSG_FILE_DROP,
 	MSG_MAP,
+	MSG_FSIZE,		/* RLIMIT_FSIZE of the target */
 	MSG_CANCEL,
 	MSG_GETFD,		/* the reply carries the descriptor */
 	MSG_CLOSE,		/* by exec, dup2: nobody hears of its result */
@@ -97,6 +98,11 @@ struct msg {
 			uint32_t shadow;
 			uint32_t fd;
 		} fd;			/* GETFD, CLOSE */
+		struct {
+			uint32_t shadow;
+			uint32_t pad;
+			uint64_t bytes;		/* RLIM_INFINITY: none */
+		} fsize;
 		struct {
 			int32_t error;		/* 0 or -errno */
 			uint32_t pid;		/* SHADOW_NEW: as shadows see it */

@@ -180,20 +180,20 @@ static void test_case(struct sites *sites, const struct site_case *c)
 /* Memory whose last byte is followed by a page that cannot be read. */
 static uint8_t *guarded(size_t len)
 {
-	uint8_t *map = mmap(NULL, 2 * PAGE_SIZE, PROT_READ | PROT_WRITE,
+	uint8_t *map = mmap(NULL, 2 * PAGE_BYTES, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	if (map == MAP_FAILED || mprotect(map + PAGE_SIZE, PAGE_SIZE,
+	if (map == MAP_FAILED || mprotect(map + PAGE_BYTES, PAGE_BYTES,
 					  PROT_NONE)) {
 		perror("mmap");
 		exit(1);
 	}
-	return map + PAGE_SIZE - len;
+	return map + PAGE_BYTES - len;
 }
 
 static void release(uint8_t *mem, size_t len)
 {
-	munmap(mem + len - PAGE_SIZE, 2 * PAGE_SIZE);
+	munmap(mem + len - PAGE_BYTES, 2 * PAGE_BYTES);
 }
 
 static bool judges(struct sites *sites, const char *bytes, size_t len,

@@ -1,0 +1,489 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pollcalls.c - waiting for several descriptors at once
+ *
+ * A set of one side is that side's business. A set of both is waited for in
+ * turns: the shadow says what is ready of the host's, then the thread itself
+ * waits a while for the local ones. Turns grow from 1 ms to 16 ms, so what is
+ * ready on the host is seen that late at most, and a wait costs next to
+ * nothing.
+ *
+ * An epoll or inotify descriptor belongs to the side of what it is first used
+ * for: until then nobody can tell a local one from the host's.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/inotify.h>
+#include <sys/select.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/num.h"
+#include "guest/path.h"
+#include "guest/tracer.h"
+
+#define SET_MAX		65536	/* more than RLIMIT_NOFILE gives EINVAL */
+#define TURN_MS		1
+#define TURN_MAX_MS	16
+
+/* What select(2) calls readable, writable, exceptional (fs/select.c). */
+#define SELECT_IN	(POLLRDNORM | POLLRDBAND | POLLIN | POLLHUP | POLLERR)
+#define SELECT_OUT	(POLLWRBAND | POLLWRNORM | POLLOUT | POLLERR)
+#define SELECT_EX	POLLPRI
+
+struct wait {
+	struct pollfd *v;	/* owned: the whole set */
+	bool *host;		/* owned: which of it is the host's */
+	size_t n;
+	int64_t ready_host;
+	double until;		/* monotonic seconds; < 0: for ever */
+	int turn_ms;
+	uint64_t room, room_len;	/* GVA; room_len: mapped for it */
+	uint64_t mask, mask_len;	/* signal mask of ppoll, pselect6 */
+	uint64_t left_at;	/* GVA: time that is left goes there */
+	bool timeval;		/* in microseconds (select) */
+};
+
+void wait_free(struct wait *w)
+{
+	if (!w)
+		return;
+	free(w->v);
+	free(w->host);
+	free(w);
+}
+
+/* --- the set, from the program and back ----------------------------------- */
+
+static int read_poll_set(struct task *t, struct wait *w)
+{
+	w->n = t->args[1];
+	if (w->n > SET_MAX)
+		return -EINVAL;
+	w->v = calloc(w->n + 1, sizeof(*w->v));
+	if (!w->v)
+		return -ENOMEM;
+	if (w->n && task_read(t, t->args[0], w->v, w->n * sizeof(*w->v)) !=
+	    (ssize_t)(w->n * sizeof(*w->v)))
+		return -EFAULT;
+	return 0;
+}
+
+static int read_select_set(struct task *t, struct wait *w)
+{
+	static const short events[] = { POLLIN | POLLRDNORM,
+					POLLOUT | POLLWRNORM, POLLPRI };
+	const int64_t nfds = (int)t->args[0];
+	const size_t bytes = ((size_t)nfds + 63) / 64 * 8;
+	uint64_t *bits cleanup_free = NULL;
+
+	if (nfds < 0 || nfds > SET_MAX)
+		return -EINVAL;
+	bits = calloc(1, bytes + 8);
+	w->v = calloc((size_t)nfds + 1, sizeof(*w->v));
+	if (!bits || !w->v)
+		return -ENOMEM;
+	/* By number, as the result will be written. */
+	w->n = (size_t)nfds;
+	for (int64_t fd = 0; fd < nfds; fd++)
+		w->v[fd].fd = -1;
+	for (int i = 0; i < 3; i++) {
+		if (!t->args[i + 1])
+			continue;
+		if (task_read(t, t->args[i + 1], bits, bytes) !=
+		    (ssize_t)bytes)
+			return -EFAULT;
+		for (int64_t fd = 0; fd < nfds; fd++) {
+			if (!(bits[fd / 64] >> (fd % 64) & 1))
+				continue;
+			w->v[fd].fd = (int)fd;
+			w->v[fd].events |= events[i];
+		}
+	}
+	return 0;
+}
+
+static int64_t write_select_set(struct task *t, const struct wait *w)
+{
+	static const short what[] = { SELECT_IN, SELECT_OUT, SELECT_EX };
+	static const short asked[] = { POLLIN, POLLOUT, POLLPRI };
+	const size_t bytes = (w->n + 63) / 64 * 8;
+	uint64_t *bits cleanup_free = malloc(bytes + 8);
+	int64_t total = 0;
+
+	if (!bits)
+		return -ENOMEM;
+	for (int i = 0; i < 3; i++) {
+		if (!t->args[i + 1])
+			continue;
+		memset(bits, 0, bytes);
+		for (size_t fd = 0; fd < w->n; fd++) {
+			if (w->v[fd].fd < 0 || !(w->v[fd].events & asked[i]) ||
+			    !(w->v[fd].revents & what[i]))
+				continue;
+			bits[fd / 64] |= 1ULL << (fd % 64);
+			total++;
+		}
+		if (bytes && task_write(t, t->args[i + 1], bits, bytes) < 0)
+			return -EFAULT;
+	}
+	return total;
+}
+
+static bool is_select(const struct task *t)
+{
+	return t->nr == SYS_select || t->nr == SYS_pselect6;
+}
+
+static int read_timeout(struct task *t, struct wait *w)
+{
+	int64_t tv[2];
+	uint64_t at, sig[2];
+
+	w->until = -1;
+	if (t->nr == SYS_poll) {
+		if ((int)t->args[2] >= 0)
+			w->until = now_seconds() + (int)t->args[2] / 1e3;
+		return 0;
+	}
+	if (t->nr == SYS_ppoll) {
+		w->mask = t->args[3];
+		w->mask_len = t->args[4];
+	} else if (t->nr == SYS_pselect6 && t->args[5]) {
+		if (task_read(t, t->args[5], sig, sizeof(sig)) != sizeof(sig))
+			return -EFAULT;
+		w->mask = sig[0];
+		w->mask_len = sig[1];
+	}
+	at = t->args[t->nr == SYS_ppoll ? 2 : 4];
+	w->timeval = t->nr == SYS_select;
+	if (!at)
+		return 0;
+	if (task_read(t, at, tv, sizeof(tv)) != sizeof(tv))
+		return -EFAULT;
+	if (tv[0] < 0 || tv[1] < 0 || (!w->timeval && tv[1] > 999999999))
+		return -EINVAL;
+	w->left_at = at;
+	w->until = now_seconds() + (double)tv[0] +
+		   (double)tv[1] / (w->timeval ? 1e6 : 1e9);
+	return 0;
+}
+
+/* --- taking turns ---------------------------------------------------------- */
+
+static void wait_end(struct tracer *tr, struct task *t, int64_t result)
+{
+	struct wait *w = t->wait;
+
+	t->wait = NULL;
+	if (result >= 0) {
+		if (is_select(t))
+			result = write_select_set(t, w);
+		else if (w->n && task_write(t, t->args[0], w->v,
+					    w->n * sizeof(*w->v)) < 0)
+			result = -EFAULT;
+	}
+	if (w->left_at) {
+		double left = w->until - now_seconds();
+		int64_t tv[2];
+
+		left = left > 0 ? left : 0;
+		tv[0] = (int64_t)left;
+		tv[1] = (int64_t)((left - (double)tv[0]) *
+				  (w->timeval ? 1e6 : 1e9));
+		task_write(t, w->left_at, tv, sizeof(tv));
+	}
+	if (w->room_len) {
+		task_native(tr, t, SYS_munmap, w->room, w->room_len, 0, 0, 0,
+			    0);
+		mm_remove(t->proc->mm, w->room, w->room + w->room_len);
+	}
+	wait_free(w);
+	task_return(tr, t, result);
+}
+
+/* One side's part of the set at a place in the room; -1 is not looked at. */
+static int put_part(struct task *t, const struct wait *w, bool host,
+		    uint64_t at)
+{
+	struct pollfd *part cleanup_free = calloc(w->n, sizeof(*part));
+
+	if (!part)
+		return -ENOMEM;
+	for (size_t i = 0; i < w->n; i++) {
+		part[i] = w->v[i];
+		part[i].revents = 0;
+		if (w->host[i] != host)
+			part[i].fd = -1;
+	}
+	return task_write(t, at, part, w->n * sizeof(*part)) < 0 ? -EFAULT : 0;
+}
+
+static void get_part(struct task *t, struct wait *w, bool host, uint64_t at)
+{
+	struct pollfd *part cleanup_free = calloc(w->n, sizeof(*part));
+
+	if (!part || task_read(t, at, part, w->n * sizeof(*part)) < 0)
+		return;
+	for (size_t i = 0; i < w->n; i++)
+		if (w->host[i] == host)
+			w->v[i].revents = part[i].revents;
+}
+
+static uint64_t host_part(const struct wait *w)
+{
+	return w->room + 16 + w->n * sizeof(*w->v);
+}
+
+static void turn(struct tracer *tr, struct task *t);
+
+static void local_polled(struct tracer *tr, struct task *t, int64_t result)
+{
+	struct wait *w = t->wait;
+
+	if (result >= 0)
+		get_part(t, w, false, w->room + 16);
+	if (w->ready_host > 0 && result < 0)
+		result = 0;
+	if (result < 0) {
+		/* Never made again where a handler has run: signal(7). */
+		wait_end(tr, t, is_restart_code(result) ? -ERESTARTNOHAND :
+							  result);
+		return;
+	}
+	if (result + w->ready_host > 0 ||
+	    (w->until >= 0 && now_seconds() >= w->until)) {
+		wait_end(tr, t, result + w->ready_host);
+		return;
+	}
+	w->turn_ms = w->turn_ms * 2 > TURN_MAX_MS ? TURN_MAX_MS :
+						    w->turn_ms * 2;
+	turn(tr, t);
+}
+
+static void host_polled(struct tracer *tr, struct task *t, int64_t result)
+{
+	struct wait *w = t->wait;
+	double wait_s = w->turn_ms / 1e3;
+	int64_t ts[2];
+	uint64_t args[6] = { w->room + 16, w->n, w->room, w->mask,
+			     w->mask_len };
+
+	if (result < 0) {
+		wait_end(tr, t, is_restart_code(result) ? -ERESTARTNOHAND :
+							  result);
+		return;
+	}
+	get_part(t, w, true, host_part(w));
+	w->ready_host = result;
+	if (w->until >= 0 && w->until - now_seconds() < wait_s)
+		wait_s = w->until - now_seconds();
+	if (result > 0 || wait_s < 0)
+		wait_s = 0;
+	ts[0] = 0;
+	ts[1] = (int64_t)(wait_s * 1e9);
+	task_write(t, w->room, ts, sizeof(ts));
+	task_native_later(tr, t, SYS_ppoll, args, local_polled);
+}
+
+static void turn(struct tracer *tr, struct task *t)
+{
+	struct wait *w = t->wait;
+	uint64_t args[6] = { host_part(w), w->n, 0 };
+	int err = put_part(t, w, false, w->room + 16);
+
+	if (!err)
+		err = put_part(t, w, true, host_part(w));
+	if (err)
+		wait_end(tr, t, err);
+	else
+		task_forward(tr, t, SLOT_CALL, SYS_poll, args, -1,
+			     host_polled);
+}
+
+static int wait_begin(struct tracer *tr, struct task *t, struct wait *w)
+{
+	uint64_t need = 16 + 2 * w->n * sizeof(*w->v);
+	int err = read_timeout(t, w);
+	int64_t at;
+
+	if (err)
+		return err;
+	w->turn_ms = TURN_MS;
+	err = task_slot(tr, t);
+	if (err)
+		return err;
+	if (need <= SLOT_SCRATCH_SIZE) {
+		w->room = task_scratch(t);
+		return 0;
+	}
+	at = mem_map_private(tr, t, page_up(need));
+	if (at < 0 && at > -4096)
+		return (int)at;
+	w->room = (uint64_t)at;
+	w->room_len = page_up(need);
+	return 0;
+}
+
+void call_poll(struct tracer *tr, struct task *t)
+{
+	struct wait *w;
+	size_t nhost = 0, nlocal = 0;
+	int err;
+
+	if (t->proc->files->nhost == 0) {
+		task_allow(tr, t);
+		return;
+	}
+	w = calloc(1, sizeof(*w));
+	err = !w ? -ENOMEM : is_select(t) ? read_select_set(t, w) :
+					    read_poll_set(t, w);
+	if (!err) {
+		w->host = calloc(w->n + 1, sizeof(*w->host));
+		err = w->host ? 0 : -ENOMEM;
+	}
+	for (size_t i = 0; !err && i < w->n; i++) {
+		if (w->v[i].fd < 0)
+			continue;
+		w->host[i] = is_host_fd(t, w->v[i].fd);
+		nhost += w->host[i];
+		nlocal += !w->host[i];
+	}
+	if (err || nhost == 0) {
+		wait_free(w);
+		task_allow(tr, t);	/* errors are the kernel's to tell */
+		return;
+	}
+	/* A signal mask for the wait is one for the target's own kernel. */
+	if (!nlocal && (t->nr == SYS_poll || t->nr == SYS_select)) {
+		wait_free(w);
+		task_forward(tr, t, SLOT_CALL, t->nr, t->args, -1, NULL);
+		return;
+	}
+	err = wait_begin(tr, t, w);
+	if (err) {
+		wait_free(w);
+		task_return(tr, t, err);
+		return;
+	}
+	t->wait = w;
+	turn(tr, t);
+}
+
+/* --- descriptors that take a side ------------------------------------------ */
+
+static void took_side(struct tracer *tr, struct task *t, int64_t result)
+{
+	const int fd = t->u.fd;
+	int64_t r;
+
+	if (result < 0) {
+		task_return(tr, t, result);
+		return;
+	}
+	r = task_native(tr, t, SYS_dup3, (uint64_t)tr->hidden.placeholder,
+			(uint64_t)fd, (uint64_t)t->u.flags, 0, 0, 0);
+	if (r >= 0)
+		r = files_set(t->proc->files, fd, t->u.path ? t->u.path : "",
+			      0);
+	if (r < 0) {
+		shadow_close_fd(tr, t->proc, fd);
+		task_return(tr, t, r);
+		return;
+	}
+	call_general(tr, t);	/* now both are the host's */
+}
+
+/* Is it a local descriptor of the kind, with nothing in it yet? */
+static bool is_unused(const struct task *t, int fd, const char *kind,
+		      const char *entry)
+{
+	char path[64], link[64], *text cleanup_free = NULL;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", t->tid, fd);
+	n = readlink(path, link, sizeof(link) - 1);
+	if (n < 0)
+		return false;
+	link[n] = '\0';
+	if (strcmp(link, kind) != 0)
+		return false;
+	snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", t->tid, fd);
+	return fd_read_all(path, 1 << 20, &text) >= 0 && !strstr(text, entry);
+}
+
+static void take_side(struct tracer *tr, struct task *t, const char *kind,
+		      uint64_t nr)
+{
+	const int fd = (int)t->args[0];
+	uint64_t args[6] = { 0 };
+	int64_t flags, cloexec;
+
+	flags = task_native(tr, t, SYS_fcntl, (uint64_t)fd, F_GETFL, 0, 0, 0,
+			    0);
+	cloexec = task_native(tr, t, SYS_fcntl, (uint64_t)fd, F_GETFD, 0, 0,
+			      0, 0);
+	if (nr == SYS_inotify_init1)
+		args[0] = (uint64_t)flags & IN_NONBLOCK;
+	t->u.fd = fd;
+	t->u.flags = cloexec & FD_CLOEXEC ? O_CLOEXEC : 0;
+	t->u.path = strdup(kind);
+	task_forward(tr, t, SLOT_OPEN, nr, args, fd, took_side);
+}
+
+void call_inotify_add(struct tracer *tr, struct task *t)
+{
+	static const char kind[] = "anon_inode:inotify";
+	const int fd = (int)t->args[0];
+	char text[PATH_MAX];
+	struct place place;
+
+	if (is_hidden_fd(tr, fd) || is_host_fd(t, fd) ||
+	    path_read(t, t->args[1], text) < 0 ||
+	    path_resolve(tr, t, AT_FDCWD, text, true, &place) < 0 ||
+	    place.kind != PLACE_HOST ||
+	    !is_unused(t, fd, kind, "inotify wd:"))
+		call_general(tr, t);
+	else
+		take_side(tr, t, kind, SYS_inotify_init1);
+}
+
+void call_epoll_ctl(struct tracer *tr, struct task *t)
+{
+	static const char kind[] = "anon_inode:[eventpoll]";
+	const int ep = (int)t->args[0], fd = (int)t->args[2];
+	const bool ep_host = is_host_fd(t, ep), fd_host = is_host_fd(t, fd);
+	uint64_t args[6] = { (uint64_t)fd };
+	struct stat st;
+
+	if (is_hidden_fd(tr, ep) || is_hidden_fd(tr, fd) ||
+	    ep_host == fd_host) {
+		call_general(tr, t);
+		return;
+	}
+	if (ep_host || !is_unused(t, ep, kind, "tfd:")) {
+		task_return(tr, t, -EPERM);
+		return;
+	}
+	/* EPERM for what epoll has never waited for: files, directories. */
+	if (shadow_ready(tr, t) < 0) {
+		task_return(tr, t, -EIO);
+		return;
+	}
+	args[1] = task_scratch(t);
+	if (shadow_sync(tr, t, SLOT_CALL, SYS_fstat, args, -1) == 0) {
+		memcpy(&st, (char *)t->slot + SLOT_SCRATCH, sizeof(st));
+		if (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)) {
+			task_return(tr, t, -EPERM);
+			return;
+		}
+	}
+	take_side(tr, t, kind, SYS_epoll_create1);
+}

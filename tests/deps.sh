@@ -1,0 +1,39 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# deps.sh - what building ("build") or testing ("check") needs: installed
+# where we may (root, apt-get), named otherwise
+set -u
+what=${1:-build}
+
+build_packages='gcc libc6-dev make pkg-config binutils libcapstone-dev'
+check_packages="$build_packages bats shellcheck mandoc cppcheck clang-tidy \
+sqlite3 git rsync tar findutils python3 libpython3.11-testsuite \
+busybox-static fish zsh bsdextrautils util-linux attr procps strace"
+
+case $what in
+build) packages=$build_packages ;;
+check) packages=$check_packages ;;
+*) echo "usage: deps.sh build|check" >&2; exit 2 ;;
+esac
+
+if ! command -v dpkg-query >/dev/null; then
+	echo "not a Debian system: it is taken on trust that these are here:" \
+		"$packages" >&2
+	exit 0
+fi
+missing=
+for package in $packages; do
+	state=$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null)
+	[ "$state" = 'install ok installed' ] || missing="$missing $package"
+done
+[ -z "$missing" ] && exit 0
+if [ "$(id -u)" -ne 0 ]; then
+	echo "missing packages; install them with:" >&2
+	echo "    sudo apt-get install$missing" >&2
+	exit 1
+fi
+echo "installing:$missing"
+apt-get update -qq || exit 1
+# shellcheck disable=SC2086
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+		--no-install-recommends $missing >/dev/null
