@@ -439,6 +439,8 @@ static call_fn special(uint64_t nr)
 		[SYS_getcwd] = call_getcwd, [SYS_umask] = call_umask,
 		[SYS_inotify_add_watch] = call_inotify_add,
 		[SYS_epoll_ctl] = call_epoll_ctl,
+		[SYS_getdents] = call_getdents,
+		[SYS_getdents64] = call_getdents,
 		[SYS_poll] = call_poll, [SYS_ppoll] = call_poll,
 		[SYS_select] = call_poll, [SYS_pselect6] = call_poll,
 		[SYS_sendfile] = call_copy, [SYS_splice] = call_copy,

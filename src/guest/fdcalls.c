@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/close_range.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -206,6 +207,77 @@ void call_close_range(struct tracer *tr, struct task *t)
 		}
 	}
 	task_return(tr, t, r);
+}
+
+/* --- the list of one's own descriptors -------------------------------------- */
+
+static bool lists_descriptors(const struct task *t, int fd)
+{
+	char path[64], name[64];
+	unsigned int pid;
+	ssize_t n;
+	int end = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", t->tid, fd);
+	n = readlink(path, name, sizeof(name) - 1);
+	if (n < 0)
+		return false;
+	name[n] = '\0';
+	if (sscanf(name, "/proc/%u/task/%*u/fd%n", &pid, &end) < 1 || !end)
+		sscanf(name, "/proc/%u/fd%n", &pid, &end);
+	return end && (!name[end] || strcmp(name + end, "info") == 0);
+}
+
+/* Entries for hidden descriptors are taken out of what the kernel wrote. */
+static int64_t hide_entries(const struct tracer *tr, char *buf, int64_t len,
+			    bool is64)
+{
+	const size_t name_at = is64 ? 19 : 18;	/* getdents(2) */
+	int64_t kept = 0;
+
+	for (int64_t at = 0; at + 18 < len;) {
+		uint16_t size;
+		char *end;
+		long fd;
+
+		memcpy(&size, buf + at + 16, sizeof(size));
+		if (size < name_at || at + size > len)
+			break;
+		fd = strtol(buf + at + name_at, &end, 10);
+		if (*end || end == buf + at + name_at || fd > INT_MAX ||
+		    !is_hidden_fd(tr, (int)fd)) {
+			memmove(buf + kept, buf + at, size);
+			kept += size;
+		}
+		at += size;
+	}
+	return kept;
+}
+
+void call_getdents(struct tracer *tr, struct task *t)
+{
+	char *buf cleanup_free = NULL;
+	int64_t n, kept;
+
+	if (is_hidden_fd(tr, (int)t->args[0]) ||
+	    is_host_fd(t, (int)t->args[0]) ||
+	    !lists_descriptors(t, (int)t->args[0])) {
+		call_general(tr, t);
+		return;
+	}
+	do {
+		n = kept = native_as_is(tr, t);
+		if (n <= 0)
+			break;
+		free(buf);
+		buf = malloc((size_t)n);
+		if (!buf || task_read(t, t->args[1], buf, (size_t)n) != n)
+			break;
+		kept = hide_entries(tr, buf, n, t->nr == SYS_getdents64);
+		task_write(t, t->args[1], buf, (size_t)kept);
+		/* Nothing left of it is not the end of the directory. */
+	} while (kept == 0);
+	task_return(tr, t, kept);
 }
 
 /* --- directories --------------------------------------------------------- */

@@ -193,7 +193,8 @@ int launch(struct tracer *tr, char **argv, const char **what)
 	const unsigned long options = PTRACE_O_EXITKILL |
 		PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE |
 		PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK |
-		PTRACE_O_TRACEEXEC | PTRACE_O_TRACESECCOMP;
+		PTRACE_O_TRACEEXEC | PTRACE_O_TRACESECCOMP |
+		PTRACE_O_TRACEEXIT;
 	int pair[2] = { -1, -1 }, go[2] = { -1, -1 };
 	struct child c = { .tr = tr, .argv = argv };
 	struct mm *mm = NULL;

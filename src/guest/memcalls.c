@@ -233,8 +233,7 @@ static void map_file_copy(struct tracer *tr, struct task *t, int fd)
 		task_return(tr, t, -EACCES);
 		return;
 	}
-	err = t->args[5] % PAGE_BYTES ? -EINVAL :
-	      arena_region(tr, len, spare_of(len), &r);
+	err = arena_region(tr, len, spare_of(len), &r);
 	if (!err)
 		err = fill_from_file(tr, fd, t->args[5], r.off, len);
 	if (err) {
@@ -298,9 +297,13 @@ static void call_mmap(struct tracer *tr, struct task *t)
 	bool host;
 	int copy;
 
-	if (!range_of(t->args[0], t->args[1], &at) ||
-	    (flags & MAP_TYPE) == 0) {
-		task_allow(tr, t);	/* it fails, as the kernel says */
+	if (t->args[1] == 0 || (flags & MAP_TYPE) == 0 ||
+	    (!(flags & MAP_ANONYMOUS) && t->args[5] % PAGE_BYTES)) {
+		task_return(tr, t, -EINVAL);
+		return;
+	}
+	if (!range_of(t->args[0], t->args[1], &at)) {
+		task_return(tr, t, -ENOMEM);
 		return;
 	}
 	if (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) &&

@@ -307,6 +307,7 @@ static struct task *task_new(struct tracer *tr, pid_t tid, struct proc *proc)
 	t->proc = proc;
 	t->remote.tid = tid;
 	proc->ntasks++;
+	proc->nalive++;
 	tr->stats.threads++;
 	return t;
 }
@@ -346,11 +347,26 @@ static void proc_end(struct tracer *tr, struct proc *p)
 	free(p);
 }
 
+/*
+ * A thread is on its way out, and nobody has been told. What its process
+ * holds on the host is let go before its parent can know that it is gone, as
+ * the kernel does with what it holds itself (locks, pipes).
+ */
+static void note_exit(struct tracer *tr, struct task *t)
+{
+	if (t->exiting)
+		return;
+	t->exiting = true;
+	if (--t->proc->nalive == 0)
+		shadow_drop(tr, t->proc);
+}
+
 static void task_end(struct tracer *tr, struct task *t, int status)
 {
 	struct proc *p = t->proc;
 
 	idmap_take(&tr->tasks, (uint32_t)t->tid);
+	note_exit(tr, t);
 	if (t->tid == tr->main_pid) {
 		tr->main_ended = true;
 		tr->main_status = status;
@@ -490,6 +506,8 @@ static struct task *task_execed(struct tracer *tr, pid_t tid)
 	if (old) {
 		release_slot(old);
 		old->proc->ntasks--;
+		if (!old->exiting)
+			old->proc->nalive--;
 		idmap_take(&tr->tasks, (uint32_t)tid);
 		free(old->u.path);
 		free(old);
@@ -704,6 +722,10 @@ static void handle_stop(struct tracer *tr, pid_t tid, int status)
 	case PTRACE_EVENT_CLONE:
 		task_cloned(tr, t, event);
 		return;		/* t may be gone */
+	case PTRACE_EVENT_EXIT:
+		note_exit(tr, t);
+		resume(t, 0);
+		break;
 	case PTRACE_EVENT_STOP:
 		handle_group_stop(tr, t, WSTOPSIG(status));
 		break;

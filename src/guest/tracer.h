@@ -70,6 +70,7 @@ struct fs {
 struct proc {
 	pid_t pid;
 	unsigned int ntasks;
+	unsigned int nalive;	/* of them, not on their way out */
 	struct mm *mm;
 	struct files *files;
 	struct fs *fs;
@@ -100,6 +101,7 @@ struct task {
 	bool cancelled;		/* and was told to hurry */
 	bool in_exec;		/* do_exec() in execcalls.c */
 	bool in_native;		/* task_native_later() */
+	bool exiting;
 	struct copy *copy;	/* owned: copycalls.c */
 	struct wait *wait;	/* owned: pollcalls.c */
 	then_fn then;		/* NULL: the result is the program's */
@@ -286,6 +288,7 @@ void call_getcwd(struct tracer *tr, struct task *t);
 void call_umask(struct tracer *tr, struct task *t);
 void call_rlimit(struct tracer *tr, struct task *t);
 void call_copy(struct tracer *tr, struct task *t);
+void call_getdents(struct tracer *tr, struct task *t);
 
 void call_inotify_add(struct tracer *tr, struct task *t);
 void call_epoll_ctl(struct tracer *tr, struct task *t);

@@ -18,6 +18,7 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -426,6 +427,8 @@ int nursery_new(const struct rules *policy, int ram_fd, uint64_t ram_size,
 	return 0;
 }
 
+static void kill_shadow(struct shadow *s);
+
 void nursery_free(struct nursery *n)
 {
 	struct shadow *s;
@@ -438,8 +441,7 @@ void nursery_free(struct nursery *n)
 			break;
 		shadow_free(s);
 	}
-	if (n->first.leader > 0)
-		kill(n->first.leader, SIGKILL);
+	kill_shadow(&n->first);
 	shadow_fini(&n->first);
 	close_fd(&n->listener);
 	for (size_t i = 0; i < n->nfiles; i++)
@@ -653,8 +655,7 @@ int shadow_new(struct nursery *n, struct shadow *parent, uint32_t id,
 	if (!err)
 		err = idmap_put(&n->shadows, (uint32_t)s->leader, s);
 	if (err) {
-		if (s->leader > 0)
-			kill(s->leader, SIGKILL);
+		kill_shadow(s);
 		shadow_fini(s);
 		free(s);
 		return err;
@@ -675,10 +676,49 @@ static void executor_free(struct executor *e)
 	free(e);
 }
 
+#define END_WAIT_MS 2000
+
+/*
+ * Take the end of a killed thread. One that hangs in the kernel (a dead file
+ * server) is not waited for longer than until; the loop takes it later.
+ */
+static void await_end(pid_t tid, int *left_us)
+{
+	struct timespec pause = { .tv_nsec = 20000 };
+	int status;
+
+	while (*left_us > 0) {
+		pid_t got = waitpid(tid, &status, __WALL | WNOHANG);
+
+		if (got < 0 || (got > 0 && !WIFSTOPPED(status)))
+			return;
+		if (got > 0) {
+			ptrace(PTRACE_CONT, tid, NULL, NULL);
+			continue;
+		}
+		nanosleep(&pause, NULL);
+		*left_us -= 100;	/* the timer's slack included */
+	}
+}
+
+/* Whoever is told of it next may rely on its locks and files being free. */
+static void kill_shadow(struct shadow *s)
+{
+	int left_us = END_WAIT_MS * 1000;
+
+	if (s->leader <= 0)
+		return;
+	kill(s->leader, SIGKILL);
+	for (struct executor *e = s->executors; e; e = e->next)
+		await_end(e->tid, &left_us);
+	if (s->mapper > 0)
+		await_end(s->mapper, &left_us);
+	await_end(s->leader, &left_us);
+}
+
 void shadow_free(struct shadow *s)
 {
-	if (s->leader > 0)
-		kill(s->leader, SIGKILL);
+	kill_shadow(s);
 	while (s->executors)
 		executor_free(s->executors);
 	idmap_take(&s->nursery->shadows, (uint32_t)s->leader);

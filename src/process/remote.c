@@ -96,6 +96,8 @@ static int next_stop(struct remote *r, unsigned int how, enum seen *seen)
 		}
 		if (event == PTRACE_EVENT_STOP)
 			continue;
+		if (event == PTRACE_EVENT_EXIT)
+			continue;	/* killed: its end comes next */
 		if (event) {
 			unsigned long child = 0;
 

@@ -215,8 +215,8 @@ static const struct {
 	{ SYS_accept4, "f**x", CALL_TRACED | CALL_FORWARD | CALL_NEWFD |
 			       CALL_NET },
 	{ SYS_sendto, "fBnxBn", CALL_TRACED | CALL_FORWARD | CALL_NET },
-	{ SYS_pipe2, "*x", CALL_TRACED },
-	{ SYS_epoll_ctl, "fif*", CALL_TRACED },
+	{ SYS_pipe2, "*x", CALL_TRACED | CALL_FORWARD },
+	{ SYS_epoll_ctl, "fif*", CALL_TRACED | CALL_FORWARD | CALL_SPECIAL },
 	{ SYS_io_uring_enter, "fuux*n", CALL_TRACED },
 	{ SYS_open_by_handle_at, "f*o", CALL_TRACED },
 	{ SYS_mount, "ppTx*", CALL_TRACED },
