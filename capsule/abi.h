@@ -70,13 +70,14 @@
 #define SLOT_CLOSE	2
 
 /*
- * In r15 of an executor, set by the daemon while the thread is stopped: the
- * next request is answered with -ERESTARTNOINTR instead of being carried out.
- * Otherwise r15 is the signal that the running call caused, or 0.
+ * r15 of an executor is 0, or the signal that the running call caused, set by
+ * the daemon while the thread is stopped.
+ *
+ * What an interrupted call returns inside the kernel (include/linux/errno.h):
+ * never seen by programs, but by whoever ptraces them.
  */
-#define EXECUTOR_CANCEL	0x80000000
-#define ERESTARTSYS	512	/* include/linux/errno.h: never seen by user */
-#define ERESTARTNOINTR	513	/* programs, but by whoever ptraces them */
+#define ERESTARTSYS	512
+#define ERESTARTNOINTR	513
 #define ERESTARTNOHAND	514
 #define ERESTART_RESTARTBLOCK 516
 
@@ -131,9 +132,8 @@ struct capsule_header {
 	uint32_t syscall;	/* any `syscall` instruction */
 	uint32_t batch;		/* as in the gate */
 	uint32_t executor;	/* r12: slot, r13d: last req_seq seen */
-	uint32_t taken;		/* from here on the request is in registers */
-	uint32_t call;		/* the `syscall` made for the target ... */
-	uint32_t called;	/* ... and the instruction after it */
+	uint32_t taken;		/* r13d has moved: the request is under way */
+	uint32_t called;	/* after the `syscall` made for the target */
 	uint32_t exit;		/* ends the thread */
 	uint32_t size;
 };

@@ -12,7 +12,7 @@
  * daemon injects those at capsule_syscall, or as a table at capsule_batch.
  * Executors run on their own.
  *
- * An executor: r12 slot, r13d the last req_seq seen, r15d see EXECUTOR_CANCEL.
+ * An executor: r12 slot, r13d the last req_seq seen, r15d a signal (abi.h).
  * Every field of the slot is read once: the target may change it meanwhile.
  */
 #include <asm/unistd_64.h>
@@ -27,7 +27,6 @@ capsule:
 	.long	capsule_batch - capsule
 	.long	executor - capsule
 	.long	executor_taken - capsule
-	.long	executor_call - capsule
 	.long	executor_called - capsule
 	.long	capsule_exit - capsule
 	.long	capsule_end - capsule
@@ -66,9 +65,6 @@ executor:
 
 1:	mov	%r14d, %r13d
 executor_taken:
-	mov	$-ERESTARTNOINTR, %rax
-	cmp	$EXECUTOR_CANCEL, %r15d
-	je	respond_quietly
 	mov	SLOT_OP(%r12), %ebp
 	mov	SLOT_NEWFD(%r12), %ebx
 	cmp	$SLOT_CLOSE, %ebp
@@ -80,7 +76,6 @@ executor_taken:
 	mov	SLOT_ARGS + 24(%r12), %r10
 	mov	SLOT_ARGS + 32(%r12), %r8
 	mov	SLOT_ARGS + 40(%r12), %r9
-executor_call:
 	syscall
 executor_called:
 	cmp	$SLOT_OPEN, %ebp
@@ -127,7 +122,6 @@ close_and_fill:
 
 respond:
 	mov	%r15d, SLOT_SIGNAL(%r12)
-respond_quietly:
 	mov	%rax, SLOT_RESULT(%r12)
 	xor	%r15d, %r15d
 	mov	%r13d, SLOT_RESP_SEQ(%r12)	/* publishes the result */

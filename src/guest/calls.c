@@ -152,7 +152,10 @@ static void judge_path(struct tracer *tr, struct task *t,
 	case PLACE_OWN_FD:
 		v->nhost++;
 		v->own_fd = place.fd;
-		break;
+		/* Its name, for calls that have no form for a descriptor. */
+		v->error = put_text(tr, t, v, i, files_get(t->proc->files,
+							   place.fd)->path);
+		return;
 	}
 	if (place.rewritten)
 		v->error = put_text(tr, t, v, i, place.abs);
@@ -262,8 +265,11 @@ void forward_newfd(struct tracer *tr, struct task *t, uint64_t nr,
 	task_forward(tr, t, SLOT_OPEN, nr, args, (int)fd, opened);
 }
 
-/* A path that names a host descriptor of the process itself (/dev/stdin). */
-static void call_own_fd(struct tracer *tr, struct task *t, int fd)
+/*
+ * A path that names a host descriptor of the process itself (/dev/stdin):
+ * false if the call has no form that takes a descriptor.
+ */
+static bool call_own_fd(struct tracer *tr, struct task *t, int fd)
 {
 	const struct hostfd *h = files_get(t->proc->files, fd);
 	uint64_t args[6] = { (uint64_t)fd };
@@ -278,17 +284,17 @@ static void call_own_fd(struct tracer *tr, struct task *t, int fd)
 			      t->nr == SYS_open ? t->args[1] & O_CLOEXEC :
 			      t->nr == SYS_openat && t->args[2] & O_CLOEXEC, 0,
 			      h->path, h->flags);
-		return;
+		return true;
 	case SYS_stat:
 		args[1] = t->args[1];
 		task_forward(tr, t, SLOT_CALL, SYS_fstat, args, -1, NULL);
-		return;
+		return true;
 	case SYS_newfstatat:
 		if (t->args[3] & AT_SYMLINK_NOFOLLOW)
 			break;
 		args[1] = t->args[2];
 		task_forward(tr, t, SLOT_CALL, SYS_fstat, args, -1, NULL);
-		return;
+		return true;
 	case SYS_readlink:
 	case SYS_readlinkat: {
 		int i = t->nr == SYS_readlink ? 1 : 2;
@@ -299,15 +305,10 @@ static void call_own_fd(struct tracer *tr, struct task *t, int fd)
 		len = min_u64(len, t->args[i + 1]);
 		task_return(tr, t, task_write(t, t->args[i], h->path, len) < 0 ?
 			    -EFAULT : (int64_t)len);
-		return;
+		return true;
 	}
-	case SYS_access:
-	case SYS_faccessat:
-	case SYS_faccessat2:
-		task_return(tr, t, 0);
-		return;
 	}
-	task_allow(tr, t);
+	return false;
 }
 
 void call_general(struct tracer *tr, struct task *t)
@@ -321,10 +322,8 @@ void call_general(struct tracer *tr, struct task *t)
 		task_return(tr, t, v.error);
 		return;
 	}
-	if (v.own_fd >= 0) {
-		call_own_fd(tr, t, v.own_fd);
+	if (v.own_fd >= 0 && call_own_fd(tr, t, v.own_fd))
 		return;
-	}
 	if (v.nhost && !(c->flags & CALL_FORWARD)) {
 		log_debug("process %d: %s on a host descriptor or path is not"
 			  " forwarded", t->tid, c->name);

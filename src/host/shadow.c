@@ -853,6 +853,16 @@ void shadow_cancel(struct shadow *s, uint32_t thread, uint32_t seq)
 	ptrace(PTRACE_INTERRUPT, e->tid, NULL, NULL);
 }
 
+/* Between taking the request and making its call, in user mode? */
+static bool before_call(const struct executor *e,
+			const struct user_regs_struct *regs)
+{
+	const struct capsule_header h = capsule_header();
+	const uint64_t at = regs->rip - e->shadow->base;
+
+	return at >= h.taken && at < h.called;
+}
+
 static bool interrupted(int64_t rax)
 {
 	return rax == -ERESTARTSYS || rax == -ERESTARTNOINTR ||
@@ -860,34 +870,49 @@ static bool interrupted(int64_t rax)
 }
 
 /*
- * The executor is at an interrupt stop. What the register says is exact: the
- * call has not begun, was cut short without effect (the kernel's own
- * ERESTART code, which the target's kernel will act upon), or is done.
+ * An executor that is to cut a request short has stopped. A call that is
+ * under way has been interrupted by that: its register holds the kernel's own
+ * ERESTART code, which the target's kernel will act upon, or its result. A
+ * call that has not begun is followed up to its entry and interrupted there,
+ * so that it does what it does natively with a signal pending: a call that
+ * need not block is carried out, any other is cut short without effect.
+ * Returns how to resume.
  */
-static void cancel_here(struct executor *e, struct user_regs_struct *regs)
+static unsigned int cancel_here(struct executor *e, int status,
+				struct user_regs_struct *regs)
 {
-	struct capsule_header h = capsule_header();
-	uint64_t at = regs->rip - e->shadow->base;
+	const bool at_call = regs->rip - e->shadow->base ==
+			     capsule_header().called;
+	const int32_t ahead = (int32_t)(e->cancel_seq - (uint32_t)regs->r13);
+	const bool taken = ahead == 0;
+	struct __ptrace_syscall_info info = { 0 };
 
-	e->cancel = false;
-	if ((uint32_t)regs->r13 != e->cancel_seq) {
-		if (at >= h.executor && at <= h.taken)
-			regs->r15 = EXECUTOR_CANCEL;
-		return;
+	if (taken && at_call && e->chasing &&
+	    WSTOPSIG(status) == (SIGTRAP | 0x80) &&
+	    ptrace(PTRACE_GET_SYSCALL_INFO, e->tid, (void *)sizeof(info),
+		   &info) > 0 && info.op == PTRACE_SYSCALL_INFO_ENTRY) {
+		e->chasing = false;
+		ptrace(PTRACE_INTERRUPT, e->tid, NULL, NULL);
+		return PTRACE_CONT;
 	}
-	if (at >= h.taken && at <= h.call) {
-		regs->rip = e->shadow->base + h.called;
-		regs->rax = (uint64_t)-ERESTARTNOINTR;
+	if (taken && at_call && status >> 16 == PTRACE_EVENT_STOP &&
+	    interrupted((int64_t)regs->rax)) {
+		/* Made again by the target, not by us. */
 		regs->orig_rax = ~0ULL;
-	} else if (at == h.called && interrupted((int64_t)regs->rax)) {
-		regs->orig_rax = ~0ULL;
+		remote_set_regs(e->tid, regs);
 	}
+	if (ahead > 0 || (taken && before_call(e, regs))) {
+		e->chasing = true;
+		return PTRACE_SYSCALL;
+	}
+	e->cancel = e->chasing = false;
+	return PTRACE_CONT;
 }
 
 static void executor_stopped(struct executor *e, int status)
 {
-	struct capsule_header h = capsule_header();
 	struct user_regs_struct regs;
+	unsigned int how = PTRACE_CONT;
 	unsigned long sig = 0;
 
 	if (!WIFSTOPPED(status)) {
@@ -899,24 +924,26 @@ static void executor_stopped(struct executor *e, int status)
 		return;
 	}
 	if (remote_get_regs(e->tid, &regs) == 0) {
-		if (status >> 16 == PTRACE_EVENT_STOP) {
-			if (e->cancel) {
-				cancel_here(e, &regs);
-				remote_set_regs(e->tid, &regs);
-			}
-		} else if (status >> 16 == 0) {
-			int s = WSTOPSIG(status);
+		const int s = WSTOPSIG(status);
 
+		if (status >> 16 == PTRACE_EVENT_STOP ||
+		    s == (SIGTRAP | 0x80)) {
+			if (e->cancel)
+				how = cancel_here(e, status, &regs);
+		} else if (status >> 16 == 0) {
 			if (s == SIGSEGV || s == SIGBUS || s == SIGILL)
 				sig = (unsigned long)s;	/* its slot is gone */
-			else if (regs.rip == e->shadow->base + h.called) {
+			else if (regs.rip == e->shadow->base +
+				 capsule_header().called) {
 				/* Caused by the target's call: the target's. */
 				regs.r15 = (uint64_t)s;
 				remote_set_regs(e->tid, &regs);
 			}
+			if (e->chasing)
+				how = PTRACE_SYSCALL;
 		}
 	}
-	ptrace(PTRACE_CONT, e->tid, NULL, sig);
+	ptrace((enum __ptrace_request)how, e->tid, NULL, sig);
 }
 
 struct shadow *nursery_stopped(struct nursery *n, pid_t tid, int status)

@@ -34,7 +34,8 @@ struct executor {
 	struct shadow *shadow;	/* borrowed */
 	pid_t tid;
 	uint32_t thread;
-	bool cancel;		/* interrupted for cancel_seq */
+	bool cancel;		/* request cancel_seq is to be cut short ... */
+	bool chasing;		/* ... once the call has been entered */
 	bool ending;		/* interrupted to exit */
 	uint32_t cancel_seq;
 };
