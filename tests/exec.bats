@@ -143,8 +143,7 @@ print(ctypes.CDLL(sys.argv[1] + "/lib/libdsanswer.so").answer())' "$GUEST"
 	eventually test -s "$LOCALDIR/up"
 	mv "$HOSTDIR/other" "$HOSTDIR/waits"
 	echo x >&8
-	local status=0
-	wait "$RUN" || status=$?
+	ended
 	exec 8>&-
 	[ "$status" -eq 6 ]
 }

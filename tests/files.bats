@@ -204,7 +204,8 @@ load helpers
 		>$LOCALDIR/out"
 	echo later >"$HOSTDIR/x"
 	echo go >"$HOSTDIR/fifo"
-	wait "$RUN"
+	ended
+	[ "$status" -eq 0 ]
 	[ "$(cat "$LOCALDIR/out")" = later ]
 }
 

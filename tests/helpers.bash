@@ -43,6 +43,10 @@ common_teardown() {
 
 	for pid in $RUN $DAEMON; do
 		kill "$pid" 2>/dev/null || true
+		if ! eventually gone "$pid"; then
+			kill -KILL "$pid"
+			status=1
+		fi
 		wait "$pid" 2>/dev/null || true
 	done
 	assert_nothing_left || status=1
@@ -69,6 +73,29 @@ eventually() {
 		sleep 0.02
 	done
 	echo "never became true: $*" >&2
+	return 1
+}
+
+# gone PID - it has ended, whether or not anybody has asked for its status
+gone() {
+	! grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$1/status"
+}
+
+# ended - waits for RUN, not for ever; sets status as run does
+ended() {
+	local i
+
+	status=0
+	for ((i = 0; i < DS_TEST_TIMEOUT * 50; i++)); do
+		if gone "$RUN"; then
+			wait "$RUN" || status=$?
+			RUN=
+			return 0
+		fi
+		sleep 0.02
+	done
+	echo "darkshadow ($RUN) does not end" >&2
+	kill -KILL "$RUN"
 	return 1
 }
 
@@ -273,9 +300,10 @@ assert_nothing_left() {
 }
 
 # complains PATTERN - of the last `run`: our own failure, one line, and clear
+# (argp adds a line of its own to what is wrong with an option)
 complains() {
 	echo "status $status: $output"
 	[ "$status" -eq 125 ]
-	[ "$(printf '%s\n' "$output" | wc -l)" -eq 1 ]
+	[ "$(grep -vc '^Try .*--help' <<<"$output")" -eq 1 ]
 	[[ $output =~ $1 ]]
 }

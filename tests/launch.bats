@@ -63,7 +63,7 @@ on_terminal() {
 
 continue_until_gone() {
 	kill -CONT "$(cat "$LOCALDIR/pid")" 2>/dev/null || true
-	! kill -0 "$RUN" 2>/dev/null
+	gone "$RUN"
 }
 
 @test "a command that stops itself is continued from outside" {
@@ -71,8 +71,7 @@ continue_until_gone() {
 		"$LOCALDIR/pid"
 	eventually test -s "$LOCALDIR/pid"
 	eventually continue_until_gone
-	local status=0
-	wait "$RUN" || status=$?
+	ended
 	[ "$status" -eq 3 ]
 }
 
@@ -279,13 +278,8 @@ continue_until_gone() {
 		"$LOCALDIR/up"
 	eventually test -s "$LOCALDIR/up"
 	kill -TERM "$RUN"
-	local status=0
-	wait "$RUN" || status=$?
+	ended
 	[ "$status" -eq 143 ]
-}
-
-gone() {
-	! kill -0 "$(cat "$1")" 2>/dev/null
 }
 
 @test "a background process outlives the command and goes on forwarding" {
@@ -295,10 +289,9 @@ gone() {
 		(read -r x <"$1/fifo"; echo "$x" >"$1/out") & exit 5' - \
 		"$GUEST" "$LOCALDIR" 8>&-
 	eventually test -s "$LOCALDIR/pid"
-	eventually gone "$LOCALDIR/pid"
+	eventually gone "$(cat "$LOCALDIR/pid")"
 	echo through >&8
-	local status=0
-	wait "$RUN" || status=$?
+	ended
 	[ "$status" -eq 5 ]
 	[ "$(cat "$HOSTDIR/out")" = through ]
 	exec 8>&-

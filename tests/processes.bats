@@ -51,7 +51,8 @@ load helpers
 	ds_background -- sh -c 'setsid sh -c "cat $1/fifo >$1/out" &
 		exit 0' - "$GUEST"
 	echo detached >"$HOSTDIR/fifo"
-	wait "$RUN"
+	ended
+	[ "$status" -eq 0 ]
 	[ "$(cat "$HOSTDIR/out")" = detached ]
 }
 

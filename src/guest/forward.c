@@ -337,8 +337,9 @@ int64_t shadow_sync(struct tracer *tr, struct task *t, uint32_t op,
 
 		if (seen == t->seq)
 			return s->result;
+		/* Our own tick interrupts it more often than it times out. */
 		if (syscall(SYS_futex, &s->resp_seq, FUTEX_WAIT, seen,
-			    &while_, NULL, 0) < 0 && errno == ETIMEDOUT) {
+			    &while_, NULL, 0) < 0 && errno != EAGAIN) {
 			client_poll(&tr->client);
 			for (size_t i = 0; i < tr->client.ngone; i++)
 				if (tr->client.gone[i] == t->proc->shadow)

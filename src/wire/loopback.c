@@ -41,6 +41,7 @@ static int loopback_listen(const char *args, int *out)
 	int fd cleanup_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	struct transport probe;
 	struct sockaddr_un addr;
+	struct stat st;
 	mode_t mask;
 	int err = address(args, &addr);
 
@@ -54,7 +55,8 @@ static int loopback_listen(const char *args, int *out)
 		transport_fini(&probe);
 		return -EADDRINUSE;
 	}
-	if (err == -ECONNREFUSED)
+	if (err == -ECONNREFUSED && lstat(args, &st) == 0 &&
+	    S_ISSOCK(st.st_mode))
 		unlink(args);
 	mask = umask(0177);
 	err = bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ? -errno : 0;
