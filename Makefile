@@ -123,7 +123,8 @@ deps-check:
 	$(Q)tests/deps.sh check
 
 lint: deps-check
-	$(Q)BUILD=$(abspath $(BUILD)) CFLAGS_LINT='$(STD) $(INC)' tests/lint.sh
+	$(Q)BUILD=$(abspath $(BUILD)) CFLAGS_LINT='-std=gnu11 -D_GNU_SOURCE \
+		-DDARKSHADOW_VERSION="" $(INC)' tests/lint.sh
 
 install: $(BIN)
 	install -D -m 755 $(BIN) $(DESTDIR)$(bindir)/darkshadow

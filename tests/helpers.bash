@@ -231,41 +231,48 @@ marked_pids() {
 	done
 }
 
-# shadow_pids - living shadows whose daemon belongs to this test: they have the
-# capsule's range (capsule/abi.h) and, unlike targets, not our environment
+# tracer_of PID - who traces it; 0: nobody
+tracer_of() {
+	sed -n 's/^TracerPid:[^0-9]*//p' "/proc/$1/status" 2>/dev/null
+}
+
+# mapped PATTERN - pids that have a mapping like it
+mapped() {
+	local file
+
+	# shellcheck disable=SC2013 # one name a word, no spaces in them
+	for file in $(grep -lsE "$1" /proc/[0-9]*/maps); do
+		file=${file#/proc/}
+		echo "${file%/maps}"
+	done
+}
+
+# shadow_pids - living shadows whose daemon belongs to this test: the code of
+# the capsule is at its place in them (capsule/abi.h)
 shadow_pids() {
-	local marked file pid tracer
+	local marked pid
 
 	marked=" $(marked_pids | tr '\n' ' ')"
-	# shellcheck disable=SC2013 # one name a word, no spaces in them
-	for file in $(grep -lsE '^4d60[0-9a-f]{8}-' /proc/[0-9]*/maps); do
-		pid=${file#/proc/}
-		pid=${pid%/maps}
-		tracer=$(sed -n 's/^TracerPid:[^0-9]*//p' \
-			"/proc/$pid/status" 2>/dev/null) || continue
+	for pid in $(mapped '^4d60[0-9a-f]{8}-[0-9a-f]+ r-x'); do
 		case "$marked" in
-		*" $pid "*) ;;
-		*" $tracer "*) echo "$pid" ;;
+		*" $(tracer_of "$pid") "*) echo "$pid" ;;
 		esac
 	done
 }
 
 # strays - pids of what should be gone: everything that carries this test's
-# mark, and shadows and targets (known by the ranges of capsule/abi.h) that
-# nobody traces, or that a process of this test does
+# mark, and shadows and targets (known by the ranges of capsule/abi.h; what
+# the kernel shows of a target's environment is empty) that nobody traces, or
+# that a process of this test does
 strays() {
-	local marked file pid tracer
+	local marked pid tracer
 
 	marked=" $(marked_pids | tr '\n' ' ')"
 	for pid in $marked; do
 		echo "$pid"
 	done
-	# shellcheck disable=SC2013 # one name a word, no spaces in them
-	for file in $(grep -lsE '^4d[56]0[0-9a-f]{8}-' /proc/[0-9]*/maps); do
-		pid=${file#/proc/}
-		pid=${pid%/maps}
-		tracer=$(sed -n 's/^TracerPid:[^0-9]*//p' \
-			"/proc/$pid/status" 2>/dev/null) || continue
+	for pid in $(mapped '^4d[56]0[0-9a-f]{8}-'); do
+		tracer=$(tracer_of "$pid") || continue
 		case "$marked" in
 		*" $pid "*) ;;
 		*" $tracer "*) echo "$pid" ;;
@@ -274,24 +281,20 @@ strays() {
 	done
 }
 
-no_strays() {
-	[ -z "$(strays)" ]
-}
-
 # assert_nothing_left - no darkshadow, no shadow, no target; polls for 2 s
 assert_nothing_left() {
-	local i pid
+	local i pid left
 
 	for ((i = 0; i < 40; i++)); do
-		if no_strays; then
+		left=$(strays)
+		if [ -z "$left" ]; then
 			return 0
 		fi
 		sleep 0.05
 	done
 	echo "left behind:" >&2
-	for pid in $(strays); do
-		printf '%s %s %s\n' "$pid" \
-			"$(readlink "/proc/$pid/exe")" \
+	for pid in $left; do
+		printf '%s %s %s\n' "$pid" "$(readlink "/proc/$pid/exe")" \
 			"$(tr '\0' ' ' <"/proc/$pid/cmdline")" >&2
 		# Left alone it would disturb the tests that follow.
 		kill -KILL "$pid" 2>/dev/null || true

@@ -65,10 +65,12 @@ mapfile -t pages < <(git ls-files 'man/*')
 
 check arrows arrows
 check heads heads
+# ctuuninitvar: cppcheck takes a buffer that is handed over to be filled for
+# one that is read.
 if need cppcheck; then
 	check cppcheck cppcheck --quiet --error-exitcode=1 --std=c11 \
 		--enable=warning,performance,portability --inline-suppr \
-		--suppress=missingIncludeSystem -I. -Isrc -D__x86_64__ \
+		--suppress=missingIncludeSystem --suppress=ctuuninitvar -I. -Isrc -D__x86_64__ \
 		"${sources[@]}"
 fi
 if need clang-tidy; then

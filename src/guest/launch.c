@@ -28,7 +28,8 @@
 #include "guest/filter.h"
 #include "guest/path.h"
 
-extern const uint8_t blob_gate[], blob_gate_end[];
+extern const uint8_t blob_gate[];
+extern const uint64_t blob_gate_size;
 
 #define HIDDEN_FDS 3
 
@@ -55,8 +56,7 @@ int launch_memory(struct tracer *tr)
 	err = arena_alloc(&m->arena, GATE_SIZE, &tr->gate_off);
 	if (err)
 		return err;
-	return fd_pwrite_all(m->arena.fd, blob_gate,
-			     (size_t)(blob_gate_end - blob_gate),
+	return fd_pwrite_all(m->arena.fd, blob_gate, blob_gate_size,
 			     tr->gate_off);
 }
 

@@ -590,7 +590,7 @@ static int build_root(const struct rules *policy, char *err)
 
 static int drop_caps(uint64_t keep, char *err)
 {
-	uint64_t effective, permitted;
+	uint64_t effective = 0, permitted = 0;
 	int cap, rc;
 
 	for (cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++) {
@@ -889,7 +889,7 @@ static void put_calls(struct prog *p, const struct rules *policy)
 static int finish(struct prog *p, struct sock_fprog *out)
 {
 	put_else(p, REFUSE(EPERM));
-	if (p->n > ARRAY_SIZE(p->v))
+	if (p->n == 0 || p->n > ARRAY_SIZE(p->v))
 		return -E2BIG;
 	out->filter = malloc(p->n * sizeof(*p->v));
 	if (!out->filter)

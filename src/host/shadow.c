@@ -27,7 +27,8 @@
 #include "capsule/abi.h"
 #include "process/remote.h"
 
-extern const uint8_t blob_capsule[], blob_capsule_end[];
+extern const uint8_t blob_capsule[];
+extern const uint64_t blob_capsule_size;
 
 /* The ctl page: calls to inject, then a seccomp program. */
 #define CTL_CALLS	0
@@ -276,8 +277,7 @@ static int capsule_memfd(void)
 
 	if (fd < 0)
 		return -errno;
-	err = fd_pwrite_all(fd, blob_capsule,
-			    (size_t)(blob_capsule_end - blob_capsule), 0);
+	err = fd_pwrite_all(fd, blob_capsule, blob_capsule_size, 0);
 	return err ? err : steal_fd(&fd);
 }
 

@@ -126,9 +126,9 @@ static int next_stop(struct remote *r, unsigned int how, enum seen *seen)
 int remote_call(struct remote *r, uint64_t nr, const uint64_t args[6],
 		int64_t *result)
 {
-	struct user_regs_struct regs, want;
+	struct user_regs_struct regs, want = { 0 };
 	bool entered = false;
-	enum seen seen;
+	enum seen seen = SEEN_SIGNAL;
 	int err;
 
 	err = remote_get_regs(r->tid, &want);
@@ -177,7 +177,7 @@ int remote_call(struct remote *r, uint64_t nr, const uint64_t args[6],
 
 int remote_run(struct remote *r, struct user_regs_struct *regs)
 {
-	enum seen seen;
+	enum seen seen = SEEN_SIGNAL;
 	int err;
 
 	regs->orig_rax = ~0ULL;
