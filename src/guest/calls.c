@@ -261,7 +261,7 @@ void forward_newfd(struct tracer *tr, struct task *t, uint64_t nr,
 	}
 	t->u.fd = (int)fd;
 	t->u.flags = flags;
-	t->u.path = strdup(path);
+	task_set_path(t, path);
 	task_forward(tr, t, SLOT_OPEN, nr, args, (int)fd, opened);
 }
 

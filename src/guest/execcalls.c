@@ -253,8 +253,7 @@ static void exec_file(struct tracer *tr, struct task *t, struct exec_args *e,
 	t->u.fd = there;
 	t->u.a = e->room;
 	t->u.b = e->room_len;
-	free(t->u.path);
-	t->u.path = strdup(name);
+	task_set_path(t, name);
 	*((char *)t->slot + SLOT_SCRATCH) = '\0';
 	do_exec(t, SYS_execveat, (uint64_t[5]){ (uint64_t)there,
 		task_scratch(t), e->argv, e->envp, AT_EMPTY_PATH });

@@ -179,7 +179,8 @@ int shadow_fork(struct tracer *tr, struct proc *parent, struct proc *child,
 
 	/* Nothing to inherit: it gets one of its own when it needs one. */
 	if (!parent->shadow || parent->shadow_gone || tr->client.dead ||
-	    (child->files->nhost == 0 && !child->fs->host))
+	    (child->files->nhost == 0 && !child->fs->host &&
+	     !(flags & CLONE_FILES)))
 		return 0;
 	err = request_shadow(tr, child, parent->shadow,
 			     (uint32_t)flags & (CLONE_FILES | CLONE_FS));

@@ -187,6 +187,10 @@ int mm_remove(struct mm *mm, uint64_t start, uint64_t end)
 
 	if (mm_split(mm, start) < 0 || mm_split(mm, end) < 0)
 		return -ENOMEM;
+	if (mm->n == 0) {
+		mm_dirty(mm, start, end);
+		return 0;
+	}
 	i = find_index(mm, start);
 	for (j = i; j < mm->n && mm->v[j].start < end; j++)
 		region_drop(mm, &mm->v[j]);

@@ -398,6 +398,7 @@ static void took_side(struct tracer *tr, struct task *t, int64_t result)
 		task_return(tr, t, r);
 		return;
 	}
+	task_set_path(t, NULL);
 	call_general(tr, t);	/* now both are the host's */
 }
 
@@ -434,7 +435,7 @@ static void take_side(struct tracer *tr, struct task *t, const char *kind,
 		args[0] = (uint64_t)flags & IN_NONBLOCK;
 	t->u.fd = fd;
 	t->u.flags = cloexec & FD_CLOEXEC ? O_CLOEXEC : 0;
-	t->u.path = strdup(kind);
+	task_set_path(t, kind);
 	task_forward(tr, t, SLOT_OPEN, nr, args, fd, took_side);
 }
 

@@ -150,6 +150,12 @@ static void resume(struct task *t, unsigned long sig)
 	ptrace(PTRACE_CONT, t->tid, NULL, sig);
 }
 
+void task_set_path(struct task *t, const char *path)
+{
+	free(t->u.path);
+	t->u.path = path ? strdup(path) : NULL;
+}
+
 void task_allow(struct tracer *tr, struct task *t)
 {
 	tr->stats.local++;
@@ -198,8 +204,7 @@ void task_return(struct tracer *tr, struct task *t, int64_t value)
 	t->in_gate = t->in_native = false;
 	t->cancelled = false;
 	t->then = NULL;
-	free(t->u.path);
-	t->u.path = NULL;
+	task_set_path(t, NULL);
 	if (t->remote.dead)
 		return;
 	if (is_restart_code(value)) {
@@ -471,6 +476,10 @@ static void task_cloned(struct tracer *tr, struct task *t, int event)
 	} else if (child && p != t->proc) {
 		if (!(flags & CLONE_VM))
 			err = mem_fork(tr, t, child);
+		/* A descriptor table of two needs two shadows that share
+		 * theirs, from the start. */
+		if (!err && flags & CLONE_FILES)
+			(void)shadow_ready(tr, t);
 		if (!err)
 			err = shadow_fork(tr, t->proc, p, flags);
 	}

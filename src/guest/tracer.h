@@ -163,6 +163,8 @@ int tracer_run(struct tracer *tr);
 int tracer_adopt(struct tracer *tr, pid_t pid, struct mm *mm);
 
 void task_allow(struct tracer *tr, struct task *t);
+/* task_set_path() - t->u.path becomes a copy of path, or NULL */
+void task_set_path(struct task *t, const char *path);
 void task_return(struct tracer *tr, struct task *t, int64_t value);
 int64_t task_native(struct tracer *tr, struct task *t, uint64_t nr,
 		    uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3,
