@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
 # darkshadow: `make`, `make demo`, `make check [T=name]`, `make lint`
 #
-# Libraries, and why: capstone decodes instructions (nothing shipped by Debian
-# decodes more of x86), libseccomp writes the BPF of the host sandbox (its rule
-# language is reviewed more than ours would be), argp is glibc's own command
-# line parser. bats-core runs the tests.
+# Libraries, and why: capstone decodes instructions, argp is glibc's own command
+# line parser. bats-core runs the tests. The BPF of the sandbox is our own:
+# libseccomp cannot say "this list, and otherwise ENOTTY" of ioctl requests.
 
 prefix	?= /usr/local
 bindir	?= $(prefix)/bin

@@ -9,7 +9,9 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 BUILD=${BUILD:-$PWD/build}
-export BUILD
+# A test that hangs is to fail in a time that leaves the others theirs.
+DS_TEST_TIMEOUT=${DS_TEST_TIMEOUT:-60}
+export BUILD DS_TEST_TIMEOUT
 pattern=${1:-*}
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

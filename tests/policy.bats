@@ -284,3 +284,11 @@ print(s.recv(100).decode())' "$(cat "$TESTDIR/port")"
 	[ "$status" -eq 125 ]
 	[[ $stderr == *ptrace* ]]
 }
+
+@test "without --forward, what the policy file allows is forwarded" {
+	echo one >"$HOSTDIR/x"
+	echo "path:$GUEST=$HOSTDIR:ro" >"$TESTDIR/policy"
+	run shadowed --policy "$TESTDIR/policy" -- cat "$GUEST/x"
+	[ "$status" -eq 0 ]
+	[ "$output" = one ]
+}

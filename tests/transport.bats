@@ -55,6 +55,18 @@ blocked_cat() {
 	complains "path:$GUEST"
 }
 
+@test "a run without rules gets all that the daemon's policy allows" {
+	echo one >"$HOSTDIR/x"
+	daemon --allow "path:$GUEST=$HOSTDIR:ro" \
+		--allow "path:$GUEST-2=$LOCALDIR"
+	run shadowed --transport "loopback:$SOCKET" -- cp "$GUEST/x" "$GUEST-2/y"
+	[ "$status" -eq 0 ]
+	[ "$(cat "$LOCALDIR/y")" = one ]
+	run shadowed --transport "loopback:$SOCKET" -- touch "$GUEST/x"
+	[ "$status" -eq 1 ]
+	[[ $output == *"Read-only file system"* ]]
+}
+
 @test "runs follow one another at one daemon" {
 	daemon --allow "path:$GUEST=$HOSTDIR"
 	for n in 1 2 3 4 5; do

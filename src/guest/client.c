@@ -22,7 +22,8 @@ static int receive(struct client *c, struct msg *m, int *fd)
 {
 	int err = transport_recv(&c->t, m, fd);
 
-	if (err || (m->type != MSG_REPLY && m->type != MSG_GONE)) {
+	if (err || (m->type != MSG_REPLY && m->type != MSG_REPLY_TEXT &&
+		    m->type != MSG_GONE)) {
 		c->dead = true;
 		return -EIO;
 	}
@@ -43,12 +44,15 @@ int client_request(struct client *c, struct msg *m, int fd, int *got)
 	for (;;) {
 		if (receive(c, &reply, &with) < 0)
 			return -EIO;
-		if (reply.type == MSG_REPLY)
+		if (reply.type != MSG_GONE)
 			break;
 		note_gone(c, &reply);
 	}
-	memcpy(c->text, reply.reply.text, sizeof(c->text));
-	c->text[sizeof(c->text) - 1] = '\0';
+	c->text[0] = '\0';
+	if (reply.type == MSG_REPLY_TEXT) {
+		memcpy(c->text, reply.reply_text.text, sizeof(c->text));
+		c->text[sizeof(c->text) - 1] = '\0';
+	}
 	c->pid = (pid_t)reply.reply.pid;
 	if (got)
 		*got = with;
@@ -68,15 +72,34 @@ void client_poll(struct client *c)
 		if (receive(c, &m, &with) < 0)
 			return;
 		close_fd(&with);
-		if (m.type == MSG_REPLY)
+		if (m.type != MSG_GONE)
 			c->dead = true;	/* to nothing that we asked */
 		else
 			note_gone(c, &m);
 	}
 }
 
+/* All that the daemon's policy allows. */
+static int ask_policy(struct client *c, struct rules *rules)
+{
+	char err[RULES_ERR_MAX];
+	int rc = 0;
+
+	for (uint32_t i = 0; !rc; i++) {
+		struct msg m = { .type = MSG_POLICY };
+
+		m.policy.n = i;
+		rc = client_request(c, &m, -1, NULL);
+		if (rc == -ENOENT)
+			return 0;
+		if (!rc)
+			rc = rules_add(rules, c->text, err);
+	}
+	return rc;
+}
+
 int client_hello(struct client *c, int ram_fd, uint64_t ram_size,
-		 const struct rules *rules)
+		 struct rules *rules)
 {
 	struct msg m = { .type = MSG_HELLO };
 	int err;
@@ -85,6 +108,8 @@ int client_hello(struct client *c, int ram_fd, uint64_t ram_size,
 	m.hello.version = MSG_VERSION;
 	m.hello.ram_size = ram_size;
 	err = client_request(c, &m, ram_fd, NULL);
+	if (!err && rules->n == 0)
+		err = ask_policy(c, rules);
 	for (size_t i = 0; !err && i < rules->n; i++) {
 		m = (struct msg){ .type = MSG_RULE };
 		if (rules_format(&rules->v[i], m.rule.text, MSG_RULE_MAX) >=

@@ -27,9 +27,13 @@ struct client {
  */
 int client_request(struct client *c, struct msg *m, int fd, int *got);
 
-/* client_hello() - RAM, rules, start; -errno with client.text to show */
+/*
+ * client_hello() - RAM, rules, start; -errno with client.text to show
+ *
+ * No rules: what the daemon's policy allows is asked for, and put there.
+ */
 int client_hello(struct client *c, int ram_fd, uint64_t ram_size,
-		 const struct rules *rules);
+		 struct rules *rules);
 
 /*
  * client_poll() - take what came unasked, without waiting

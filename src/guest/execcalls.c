@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -49,16 +50,12 @@ static void drop_room(struct tracer *tr, struct task *t, struct exec_args *e)
  * The call is made in place of the one that the thread stopped at; when it
  * fails, its exit stop gives the program its registers back.
  */
-static void do_exec(struct task *t, uint64_t nr, const uint64_t args[5])
+static void do_exec(struct task *t, uint64_t nr, const uint64_t args[6])
 {
 	struct user_regs_struct regs = t->regs;
 
-	regs.orig_rax = regs.rax = nr;
-	regs.rdi = args[0];
-	regs.rsi = args[1];
-	regs.rdx = args[2];
-	regs.r10 = args[3];
-	regs.r8 = args[4];
+	regs.orig_rax = nr;
+	remote_set_call(&regs, nr, args);
 	t->in_exec = true;
 	remote_set_regs(t->tid, &regs);
 	remote_end(&t->remote);
@@ -90,7 +87,7 @@ void exec_name(struct tracer *tr, struct task *t)
 	base = strrchr(t->u.path, '/');
 	base = base ? base + 1 : t->u.path;
 	snprintf((char *)t->slot + SLOT_SCRATCH, 16, "%s", base);
-	task_native(tr, t, SYS_prctl, 15 /* PR_SET_NAME */, task_scratch(t),
+	task_native(tr, t, SYS_prctl, PR_SET_NAME, task_scratch(t),
 		    0, 0, 0, 0);
 }
 
@@ -235,7 +232,7 @@ static void exec_local(struct tracer *tr, struct task *t, struct exec_args *e,
 	t->u.a = e->room;
 	t->u.b = e->room_len;
 	strcpy((char *)t->slot + SLOT_SCRATCH, rewritten);
-	do_exec(t, SYS_execveat, (uint64_t[5]){
+	do_exec(t, SYS_execveat, (uint64_t[6]){
 		(uint64_t)(int64_t)e->dirfd, task_scratch(t), e->argv, e->envp,
 		(uint64_t)e->flags });
 }
@@ -255,7 +252,7 @@ static void exec_file(struct tracer *tr, struct task *t, struct exec_args *e,
 	t->u.b = e->room_len;
 	task_set_path(t, name);
 	*((char *)t->slot + SLOT_SCRATCH) = '\0';
-	do_exec(t, SYS_execveat, (uint64_t[5]){ (uint64_t)there,
+	do_exec(t, SYS_execveat, (uint64_t[6]){ (uint64_t)there,
 		task_scratch(t), e->argv, e->envp, AT_EMPTY_PATH });
 }
 

@@ -22,12 +22,6 @@
 #include "guest/path.h"
 #include "guest/tracer.h"
 
-static int64_t native_as_is(struct tracer *tr, struct task *t)
-{
-	return task_native(tr, t, t->nr, t->args[0], t->args[1], t->args[2],
-			   t->args[3], t->args[4], t->args[5]);
-}
-
 void call_dup(struct tracer *tr, struct task *t)
 {
 	const int fd = (int)t->args[0];
@@ -59,7 +53,7 @@ void call_dup2(struct tracer *tr, struct task *t)
 		return;
 	}
 	/* The placeholder's number goes where the target wants it ... */
-	r = native_as_is(tr, t);
+	r = task_native_same(tr, t);
 	if (r < 0) {
 		task_return(tr, t, r);
 		return;
@@ -266,7 +260,7 @@ void call_getdents(struct tracer *tr, struct task *t)
 		return;
 	}
 	do {
-		n = kept = native_as_is(tr, t);
+		n = kept = task_native_same(tr, t);
 		if (n <= 0)
 			break;
 		free(buf);
@@ -370,7 +364,7 @@ void call_getcwd(struct tracer *tr, struct task *t)
 
 void call_umask(struct tracer *tr, struct task *t)
 {
-	int64_t old = native_as_is(tr, t);
+	int64_t old = task_native_same(tr, t);
 
 	t->proc->fs->umask = (mode_t)t->args[0] & 0777;
 	if (t->proc->shadow && shadow_ready(tr, t) == 0)
@@ -391,7 +385,7 @@ void call_rlimit(struct tracer *tr, struct task *t)
 		task_allow(tr, t);
 		return;
 	}
-	r = native_as_is(tr, t);
+	r = task_native_same(tr, t);
 	if (r == 0 && prlimit(p->pid, RLIMIT_FSIZE, NULL, &lim) == 0 &&
 	    lim.rlim_cur != p->fsize) {
 		p->fsize = lim.rlim_cur;

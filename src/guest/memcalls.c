@@ -59,12 +59,6 @@ static bool range_of(uint64_t addr, uint64_t len, struct range *out)
 	return true;
 }
 
-static int64_t native_as_is(struct tracer *tr, struct task *t)
-{
-	return task_native(tr, t, t->nr, t->args[0], t->args[1], t->args[2],
-			   t->args[3], t->args[4], t->args[5]);
-}
-
 /* --- arena mappings ------------------------------------------------------ */
 
 /* Offsets for len bytes, with some to grow into. */
@@ -354,7 +348,7 @@ static void call_munmap(struct tracer *tr, struct task *t)
 		task_return(tr, t, -EINVAL);
 		return;
 	}
-	r = native_as_is(tr, t);
+	r = task_native_same(tr, t);
 	if (r == 0 && mm_remove(t->proc->mm, at.start, at.end) < 0)
 		r = -ENOMEM;
 	task_return(tr, t, r);
@@ -697,7 +691,7 @@ static int64_t remap_as_is(struct tracer *tr, struct task *t,
 {
 	struct mm *mm = t->proc->mm;
 	struct region r;
-	int64_t at = native_as_is(tr, t);
+	int64_t at = task_native_same(tr, t);
 	int err;
 
 	if (at < 0 && at > -4096)
@@ -749,7 +743,7 @@ static void call_mremap(struct tracer *tr, struct task *t)
 			task_return(tr, t, -EINVAL);
 			return;
 		}
-		at = native_as_is(tr, t);
+		at = task_native_same(tr, t);
 		if (at > 0 || at < -4095) {
 			second.off += old.start - r->start;
 			second.start = (uint64_t)at;
@@ -784,7 +778,7 @@ static void call_mremap(struct tracer *tr, struct task *t)
  */
 static void call_shmat(struct tracer *tr, struct task *t)
 {
-	int64_t at = native_as_is(tr, t);
+	int64_t at = task_native_same(tr, t);
 	struct maps maps = { 0 };
 	char path[96];
 
@@ -818,7 +812,7 @@ static void call_shmat(struct tracer *tr, struct task *t)
 static void call_shmdt(struct tracer *tr, struct task *t)
 {
 	struct region *r = mm_find(t->proc->mm, t->args[0]);
-	int64_t result = native_as_is(tr, t);
+	int64_t result = task_native_same(tr, t);
 
 	if (result == 0 && r && r->start == t->args[0])
 		mm_remove(t->proc->mm, r->start, r->end);

@@ -342,11 +342,7 @@ int run_main(int argc, char **argv)
 	argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &o);
 	if (copy_rules(&tr.rules, o.forward.n ? &o.forward : &o.policy) < 0)
 		return EXIT_OWN_FAILURE;
-	tr.all = rules_has(&tr.rules, RULE_ALL);
 	tr.want_stats = o.stats;
-	if (tr.rules.n == 0)
-		log_warn("no --forward rule and no --policy: nothing will be"
-			 " forwarded");
 	if (open_trace(&tr, o.trace) < 0)
 		return EXIT_OWN_FAILURE;
 	/* Orphans stay our descendants: we may go on looking into them. */
@@ -358,6 +354,10 @@ int run_main(int argc, char **argv)
 		err = reach_host(&o, &tr, &sibling);
 	if (err)
 		return EXIT_OWN_FAILURE;
+	tr.all = rules_has(&tr.rules, RULE_ALL);
+	if (tr.rules.n == 0)
+		log_warn("no --forward rule and no policy: nothing will be"
+			 " forwarded");
 	if (sites_new(&tr.site_decoder) < 0)
 		tr.site_decoder = NULL;
 	began = now_seconds();

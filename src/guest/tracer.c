@@ -229,15 +229,15 @@ int64_t task_native(struct tracer *tr, struct task *t, uint64_t nr,
 	if (t->remote.dead)
 		return -ESRCH;
 	regs.rip = GATE_BASE + gate().one;
-	regs.rax = nr;
-	regs.rdi = a0;
-	regs.rsi = a1;
-	regs.rdx = a2;
-	regs.r10 = a3;
-	regs.r8 = a4;
-	regs.r9 = a5;
+	remote_set_call(&regs, nr, (uint64_t[6]){ a0, a1, a2, a3, a4, a5 });
 	err = remote_run(&t->remote, &regs);
 	return err ? err : (int64_t)regs.r14;
+}
+
+int64_t task_native_same(struct tracer *tr, struct task *t)
+{
+	return task_native(tr, t, t->nr, t->args[0], t->args[1], t->args[2],
+			   t->args[3], t->args[4], t->args[5]);
 }
 
 void task_native_later(struct tracer *tr, struct task *t, uint64_t nr,
@@ -252,14 +252,8 @@ void task_native_later(struct tracer *tr, struct task *t, uint64_t nr,
 		return;
 	}
 	regs.rip = GATE_BASE + gate().one;
-	regs.rax = nr;
 	regs.orig_rax = ~0ULL;
-	regs.rdi = args[0];
-	regs.rsi = args[1];
-	regs.rdx = args[2];
-	regs.r10 = args[3];
-	regs.r8 = args[4];
-	regs.r9 = args[5];
+	remote_set_call(&regs, nr, args);
 	t->in_native = true;
 	t->then = then;
 	remote_set_regs(t->tid, &regs);

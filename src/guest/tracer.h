@@ -170,6 +170,9 @@ int64_t task_native(struct tracer *tr, struct task *t, uint64_t nr,
 		    uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3,
 		    uint64_t a4, uint64_t a5);
 
+/* task_native_same() - the very call that the thread stopped at */
+int64_t task_native_same(struct tracer *tr, struct task *t);
+
 /*
  * task_native_later() - as task_native(), for a call that may block
  *

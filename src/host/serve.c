@@ -97,6 +97,18 @@ static int do_hello(struct session *s, struct msg *m, int *fd, char *text)
 	return 0;
 }
 
+static int do_policy(struct session *s, const struct msg *m, char *text)
+{
+	const struct rules *policy = s->conf->policy;
+
+	if (m->policy.n >= policy->n)
+		return -ENOENT;
+	if (rules_format(&policy->v[m->policy.n], text, MSG_TEXT_MAX) >=
+	    MSG_TEXT_MAX)
+		return -ENAMETOOLONG;
+	return 0;
+}
+
 static int do_rule(struct session *s, struct msg *m, char *text)
 {
 	struct rules asked = { 0 };
@@ -231,7 +243,7 @@ _Static_assert(offsetof(struct msg, shadow.id) ==
 static int do_request(struct session *s, struct msg *m, int *fd,
 		      struct msg *reply)
 {
-	char *text = reply->reply.text;
+	char *text = reply->reply_text.text;
 
 	if (m->type > MSG_START && !s->nursery)
 		return -EPROTO;
@@ -240,6 +252,8 @@ static int do_request(struct session *s, struct msg *m, int *fd,
 	switch (m->type) {
 	case MSG_HELLO:
 		return do_hello(s, m, fd, text);
+	case MSG_POLICY:
+		return do_policy(s, m, text);
 	case MSG_RULE:
 		return do_rule(s, m, text);
 	case MSG_START:
@@ -256,6 +270,7 @@ static int do_request(struct session *s, struct msg *m, int *fd,
 		nursery_file_drop(s->nursery, m->file.file);
 		return 0;
 	case MSG_REPLY:
+	case MSG_REPLY_TEXT:
 	case MSG_GONE:
 		return -EPROTO;
 	}
@@ -275,10 +290,12 @@ static int session_serve(struct session *s)
 	if (m.type != MSG_GETFD || fd < 0) {
 		reply.reply.error = do_request(s, &m, &fd, &reply);
 		log_debug("request %u: %d %s", m.type, reply.reply.error,
-			  reply.reply.text);
+			  reply.reply_text.text);
 	} else {
 		return -EPROTO;
 	}
+	if (reply.reply_text.text[0])
+		reply.type = MSG_REPLY_TEXT;
 	err = transport_send(&s->t, &reply, m.type == MSG_GETFD ? fd : -1);
 	if (reply.reply.error == -EPROTO)
 		return -EPROTO;

@@ -244,10 +244,13 @@ static _Noreturn void birth_child(struct birth *b)
 	static char empty[] = "";
 	char *argv[] = { empty, NULL };
 	char err[SANDBOX_ERR_MAX] = "";
+	sigset_t none;
 	int fds[3], rc;
 	char c;
 
 	signal(SIGCHLD, SIG_IGN);	/* ended shadows need no reaper */
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);	/* the daemon blocks some */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	close(b->go[1]);
 	if (read(b->go[0], &c, 1) != 1)

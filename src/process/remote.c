@@ -28,6 +28,18 @@ int remote_set_regs(pid_t tid, const struct user_regs_struct *regs)
 	return pt(PTRACE_SETREGS, tid, NULL, data) < 0 ? -errno : 0;
 }
 
+void remote_set_call(struct user_regs_struct *regs, uint64_t nr,
+		     const uint64_t args[6])
+{
+	regs->rax = nr;
+	regs->rdi = args[0];
+	regs->rsi = args[1];
+	regs->rdx = args[2];
+	regs->r10 = args[3];
+	regs->r8 = args[4];
+	regs->r9 = args[5];
+}
+
 int remote_wait(pid_t tid, int *status)
 {
 	while (waitpid(tid, status, __WALL) < 0)
@@ -135,14 +147,8 @@ int remote_call(struct remote *r, uint64_t nr, const uint64_t args[6],
 	if (err)
 		return err;
 	want.rip = r->insn;
-	want.rax = nr;
 	want.orig_rax = ~0ULL;
-	want.rdi = args[0];
-	want.rsi = args[1];
-	want.rdx = args[2];
-	want.r10 = args[3];
-	want.r8 = args[4];
-	want.r9 = args[5];
+	remote_set_call(&want, nr, args);
 	err = remote_set_regs(r->tid, &want);
 	if (err)
 		return err;

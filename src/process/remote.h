@@ -37,6 +37,10 @@ struct remote {
 int remote_get_regs(pid_t tid, struct user_regs_struct *regs);
 int remote_set_regs(pid_t tid, const struct user_regs_struct *regs);
 
+/* remote_set_call() - number and arguments where `syscall` looks for them */
+void remote_set_call(struct user_regs_struct *regs, uint64_t nr,
+		     const uint64_t args[6]);
+
 /* remote_wait() - waitpid(2) for one thread, any stop or end; 0 or -errno */
 int remote_wait(pid_t tid, int *status);
 

@@ -9,6 +9,8 @@ size_t msg_size(uint32_t type)
 	switch ((enum msg_type)type) {
 	case MSG_HELLO:
 		return MSG_HEAD + sizeof(m->hello);
+	case MSG_POLICY:
+		return MSG_HEAD + sizeof(m->policy);
 	case MSG_RULE:
 		return MSG_HEAD + sizeof(m->rule);
 	case MSG_START:
@@ -33,6 +35,8 @@ size_t msg_size(uint32_t type)
 		return MSG_HEAD + sizeof(m->fd);
 	case MSG_REPLY:
 		return MSG_HEAD + sizeof(m->reply);
+	case MSG_REPLY_TEXT:
+		return MSG_HEAD + sizeof(m->reply_text);
 	case MSG_GONE:
 		return MSG_HEAD + sizeof(m->gone);
 	case MSG_TYPES:

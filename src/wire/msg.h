@@ -3,7 +3,7 @@
  * msg.h - the control stream between tracer and daemon
  *
  * Fixed-size little-endian structs (DESIGN 8). The guest side asks, the host
- * side answers every request with one MSG_REPLY, in order; MSG_GONE comes
+ * side answers every request with one MSG_REPLY or MSG_REPLY_TEXT, in order; MSG_GONE comes
  * unasked. Every message has one size, given by its type: anything else ends
  * the session. Descriptors travel beside a message where the transport can
  * carry them (loopback): which message carries how many is said with it.
@@ -17,11 +17,12 @@
 #define MSG_MAGIC	0x776f6473u	/* "sdow" */
 #define MSG_VERSION	1u
 #define MSG_RULE_MAX	3072
-#define MSG_TEXT_MAX	1024
+#define MSG_TEXT_MAX	MSG_RULE_MAX
 #define MSG_EXTENTS_MAX	64
 
 enum msg_type {
 	MSG_HELLO = 1,		/* + descriptor of guest RAM (arena) */
+	MSG_POLICY,		/* rule number n of the policy, in the reply */
 	MSG_RULE,		/* one rule that will be asked for */
 	MSG_START,		/* all rules said: build what is needed */
 	MSG_SHADOW_NEW,
@@ -37,6 +38,7 @@ enum msg_type {
 	MSG_GETFD,		/* the reply carries the descriptor */
 	MSG_CLOSE,		/* by exec, dup2: nobody hears of its result */
 	MSG_REPLY,
+	MSG_REPLY_TEXT,		/* the same, and something to show */
 	MSG_GONE,		/* a shadow died of itself */
 	MSG_TYPES
 };
@@ -69,6 +71,10 @@ struct msg {
 			uint32_t version;
 			uint64_t ram_size;	/* bytes */
 		} hello;
+		struct {
+			uint32_t n;
+			uint32_t pad;
+		} policy;
 		struct {
 			char text[MSG_RULE_MAX];
 		} rule;
@@ -106,8 +112,12 @@ struct msg {
 		struct {
 			int32_t error;		/* 0 or -errno */
 			uint32_t pid;		/* SHADOW_NEW: as shadows see it */
-			char text[MSG_TEXT_MAX];
 		} reply;
+		struct {
+			int32_t error;
+			uint32_t pid;
+			char text[MSG_TEXT_MAX];
+		} reply_text;
 		struct {
 			uint32_t shadow;
 			int32_t status;		/* as wait(2) gives it */
