@@ -12,6 +12,8 @@ BUILD=${BUILD:-$PWD/build}
 # A test that hangs is to fail in a time that leaves the others theirs.
 DS_TEST_TIMEOUT=${DS_TEST_TIMEOUT:-60}
 export BUILD DS_TEST_TIMEOUT
+# The tests are not part of the make that may have started them.
+unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES
 pattern=${1:-*}
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
