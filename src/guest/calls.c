@@ -447,6 +447,8 @@ static call_fn special(uint64_t nr)
 		[SYS_clone] = call_clone, [SYS_clone3] = call_clone,
 		[SYS_prctl] = call_prctl, [SYS_socket] = call_socket,
 		[SYS_ioctl] = call_ioctl,
+		[SYS_sched_getaffinity] = call_affinity,
+		[SYS_sched_setaffinity] = call_affinity,
 		[SYS_io_uring_setup] = call_refuse,
 		[SYS_io_uring_enter] = call_refuse,
 		[SYS_io_uring_register] = call_refuse,

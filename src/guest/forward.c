@@ -128,6 +128,7 @@ static int make_executor(struct tracer *tr, struct task *t)
 		return err;
 	t->executor = true;
 	tr->stats.executors++;
+	placement_new_executor(tr, t);
 	return 0;
 }
 

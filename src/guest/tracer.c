@@ -365,6 +365,7 @@ static void task_end(struct tracer *tr, struct task *t, int status)
 	struct proc *p = t->proc;
 
 	idmap_take(&tr->tasks, (uint32_t)t->tid);
+	placement_end(tr, t);
 	note_exit(tr, t);
 	if (t->tid == tr->main_pid) {
 		tr->main_ended = true;
@@ -465,6 +466,8 @@ static void task_cloned(struct tracer *tr, struct task *t, int event)
 		p = proc_fork(tr, p, tid, flags);
 	if (p)
 		child = task_new(tr, tid, p);
+	if (child)
+		placement_inherit(tr, t, child);
 	if (child && remote_get_regs(tid, &child->regs) < 0) {
 		/* It was killed at birth; the loop hears of it. */
 	} else if (child && p != t->proc) {
@@ -511,6 +514,7 @@ static struct task *task_execed(struct tracer *tr, pid_t tid)
 		old->proc->ntasks--;
 		if (!old->exiting)
 			old->proc->nalive--;
+		placement_end(tr, old);
 		idmap_take(&tr->tasks, (uint32_t)tid);
 		free(old->u.path);
 		free(old);
@@ -636,7 +640,7 @@ static void handle_signal(struct tracer *tr, struct task *t, int sig)
 	resume(t, (unsigned long)sig);
 }
 
-static volatile sig_atomic_t asked_signal, asked_stop;
+static volatile sig_atomic_t asked_signal, asked_stop, ticked;
 
 /*
  * The terminal stopped our process group: whoever started us (a shell) waits
@@ -691,6 +695,7 @@ static void handle_seccomp(struct tracer *tr, struct task *t)
 		then(tr, t, (int64_t)regs.r14);
 		return;
 	}
+	placement_stop(tr, t);
 	/* A call of the program's own: these are its registers. */
 	t->in_gate = false;
 	t->regs = regs;
@@ -807,7 +812,9 @@ static void on_signal(int sig)
 {
 	if (sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU)
 		asked_stop = 1;
-	else if (sig != SIGALRM)
+	else if (sig == SIGALRM)
+		ticked = 1;
+	else
 		asked_signal = sig;
 }
 
@@ -841,15 +848,20 @@ int tracer_run(struct tracer *tr)
 	while (tr->tasks.n > 0) {
 		int status;
 		pid_t tid = waitpid(-1, &status, __WALL);
+		int err = tid < 0 ? errno : 0;
 
+		if (ticked) {
+			ticked = 0;
+			placement_tick(tr);
+		}
 		if (tid > 0) {
 			handle_stop(tr, tid, status);
 			continue;
 		}
-		if (errno == ECHILD)
+		if (err == ECHILD)
 			break;
-		if (errno != EINTR)
-			return -errno;
+		if (err != EINTR)
+			return -err;
 		if (asked_signal) {
 			if (!tr->main_ended)
 				kill(tr->main_pid, asked_signal);

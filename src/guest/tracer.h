@@ -28,6 +28,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -102,6 +103,11 @@ struct task {
 	bool in_exec;		/* do_exec() in execcalls.c */
 	bool in_native;		/* task_native_later() */
 	bool exiting;
+	bool placed;		/* kept on the tracer's core, ... */
+	cpu_set_t cpus;		/* ... its own set being this */
+	double last_stop;	/* seconds, monotonic */
+	unsigned int quick;	/* stops in quick succession */
+	unsigned int stops;	/* since the last tick */
 	struct copy *copy;	/* owned: copycalls.c */
 	struct wait *wait;	/* owned: pollcalls.c */
 	then_fn then;		/* NULL: the result is the program's */
@@ -149,6 +155,9 @@ struct tracer {
 	bool told_dead;		/* "the daemon is gone" has been said */
 	bool told_foreign;	/* "32-bit" has been said */
 	FILE *trace;		/* --trace, or NULL */
+	unsigned int nplaced;	/* tasks kept on our core */
+	int cpu;		/* which one that is, and ... */
+	cpu_set_t cpus;		/* ... our own set, while there are some */
 	bool want_stats;
 	struct stats stats;
 	uint64_t gate_off;	/* of the gate's page in the arena */
@@ -299,6 +308,17 @@ void call_inotify_add(struct tracer *tr, struct task *t);
 void call_epoll_ctl(struct tracer *tr, struct task *t);
 void call_poll(struct tracer *tr, struct task *t);
 void wait_free(struct wait *w);
+
+/* --- placement.c ----------------------------------------------------------*/
+
+void placement_stop(struct tracer *tr, struct task *t);	/* at every stop */
+void placement_tick(struct tracer *tr);
+void placement_release(struct tracer *tr, struct task *t);
+void placement_end(struct tracer *tr, struct task *t);
+void placement_inherit(struct tracer *tr, const struct task *from,
+		       struct task *to);
+void placement_new_executor(struct tracer *tr, struct task *t);
+void call_affinity(struct tracer *tr, struct task *t);
 
 /* --- files.c --------------------------------------------------------------*/
 

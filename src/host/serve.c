@@ -224,6 +224,9 @@ static int do_on_shadow(struct session *s, const struct msg *m)
 		return shadow_limit(sh, m->fsize.bytes);
 	case MSG_CLOSE:
 		return shadow_close(sh, m->fd.fd);
+	case MSG_PLACE:
+		shadow_place(sh, m->place.thread, m->place.cpu);
+		return 0;
 	case MSG_MAP:
 		if (m->map.n > MSG_EXTENTS_MAX)
 			return -EPROTO;

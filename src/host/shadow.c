@@ -866,6 +866,25 @@ static bool before_call(const struct executor *e,
 	return at >= h.taken && at < h.called;
 }
 
+void shadow_place(struct shadow *s, uint32_t thread, uint32_t cpu)
+{
+	struct executor *e = find_executor(s, thread);
+	cpu_set_t set;
+
+	if (!e || cpu > CPU_SETSIZE)
+		return;
+	/* Any: the leader is where the daemon was allowed to be. */
+	if (sched_getaffinity(s->leader, sizeof(set), &set) < 0)
+		return;
+	if (cpu) {
+		if (!CPU_ISSET(cpu - 1, &set))
+			return;
+		CPU_ZERO(&set);
+		CPU_SET(cpu - 1, &set);
+	}
+	sched_setaffinity(e->tid, sizeof(set), &set);
+}
+
 static bool interrupted(int64_t rax)
 {
 	return rax == -ERESTARTSYS || rax == -ERESTARTNOINTR ||

@@ -95,6 +95,13 @@ void shadow_thread_end(struct shadow *s, uint32_t thread);
 void shadow_cancel(struct shadow *s, uint32_t thread, uint32_t seq);
 
 /*
+ * shadow_place() - keep a thread's executor on core cpu - 1; 0: on any
+ *
+ * A wish, which may fail: nothing depends on it.
+ */
+void shadow_place(struct shadow *s, uint32_t thread, uint32_t cpu);
+
+/*
  * shadow_map() - apply extents in order
  *
  * -EINVAL: an extent is not page-aligned, wraps, is outside the address space

@@ -23,6 +23,8 @@ size_t msg_size(uint32_t type)
 	case MSG_THREAD_DROP:
 	case MSG_CANCEL:
 		return MSG_HEAD + sizeof(m->thread);
+	case MSG_PLACE:
+		return MSG_HEAD + sizeof(m->place);
 	case MSG_FILE:
 	case MSG_FILE_DROP:
 		return MSG_HEAD + sizeof(m->file);

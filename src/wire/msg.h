@@ -35,6 +35,7 @@ enum msg_type {
 	MSG_MAP,
 	MSG_FSIZE,		/* RLIMIT_FSIZE of the target */
 	MSG_CANCEL,
+	MSG_PLACE,		/* keep a thread on a core (loopback) */
 	MSG_GETFD,		/* the reply carries the descriptor */
 	MSG_CLOSE,		/* by exec, dup2: nobody hears of its result */
 	MSG_REPLY,
@@ -91,6 +92,12 @@ struct msg {
 			uint32_t seq;		/* last request published */
 			uint32_t pad;
 		} thread;
+		struct {
+			uint32_t shadow;
+			uint32_t thread;
+			uint32_t cpu;		/* and one; 0: on any */
+			uint32_t pad;
+		} place;
 		struct {
 			uint32_t file;
 			uint32_t pad;
