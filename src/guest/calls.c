@@ -28,19 +28,39 @@
 
 /* --- sites --------------------------------------------------------------- */
 
+/*
+ * Where a site has been noted, and its key there: in a file it is the same
+ * site in every address space that maps the file.
+ */
+static struct idmap *site_notes(struct tracer *tr, struct task *t,
+				uint64_t addr, uint32_t *key)
+{
+	const struct region *r = mm_find(t->proc->mm, addr);
+	struct idmap *notes = &t->proc->mm->sites;
+
+	if (r && r->start <= addr && r->kind == REGION_FILE) {
+		notes = &tr->sites;
+		addr = (r->off + (addr - r->start)) ^ r->file->ino << 40 ^
+		       (uint64_t)r->file->dev << 24;
+	}
+	*key = (uint32_t)((addr * 0x9e3779b97f4a7c15ULL) >> 32);
+	*key += *key == 0;
+	return notes;
+}
+
 static void note_site(struct tracer *tr, struct task *t)
 {
 	uint64_t addr = t->regs.rip - 2, start = addr - 96;
 	uint8_t code[192];
+	struct idmap *notes;
 	struct site site;
-	uint32_t key = (uint32_t)(addr >> 1 ^ addr >> 33);
+	uint32_t key;
 	ssize_t n, after;
 
-	/* A site is looked at once per address space. */
-	key += key == 0;
-	if (!tr->site_decoder || idmap_get(&t->proc->mm->sites, key))
+	if (!tr->site_decoder)
 		return;
-	if (idmap_put(&t->proc->mm->sites, key, tr) < 0)
+	notes = site_notes(tr, t, addr, &key);
+	if (idmap_get(notes, key) || idmap_put(notes, key, tr) < 0)
 		return;
 	n = task_read(t, start, code, 96);
 	if (n != 96) {		/* the mapping begins in between */

@@ -68,13 +68,12 @@ static void view_fresh(struct proc *p)
 		mm_dirty(p->mm, p->mm->v[i].start, p->mm->v[i].end);
 }
 
-static int tell_file(struct tracer *tr, struct proc *p, uint32_t id)
+static int tell_file(struct tracer *tr, uint32_t id)
 {
 	struct msg m = { .type = MSG_FILE };
 	struct mapfile *f;
 	int err;
 
-	(void)p;
 	for (f = tr->memory.files; f && f->id != id; f = f->next)
 		;
 	if (!f || f->told)
@@ -101,7 +100,7 @@ static int tell_map(struct tracer *tr, struct proc *p)
 			const struct extent *e = &m.map.v[i];
 
 			if (e->kind == EXTENT_FILE)
-				err = tell_file(tr, p, e->file);
+				err = tell_file(tr, e->file);
 			if (e->kind != EXTENT_NONE)
 				tr->stats.bytes_mapped += e->len;
 		}

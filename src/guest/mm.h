@@ -75,7 +75,7 @@ struct mm {
 	struct mm_view *views;	/* borrowed list */
 	uint64_t brk_start, brk;
 	uint64_t *slots_used;	/* bitmap of SLOT_MAX */
-	struct idmap sites;	/* site addresses seen, see tracer */
+	struct idmap sites;	/* outside of files, that were looked at */
 };
 
 /* What all address spaces of a run share. */

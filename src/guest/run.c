@@ -384,6 +384,7 @@ int run_main(int argc, char **argv)
 	close_fd(&tr.sock);
 	idmap_fini(&tr.tasks);
 	idmap_fini(&tr.early);
+	idmap_fini(&tr.sites);
 	rules_fini(&tr.rules);
 	rules_fini(&o.forward);
 	rules_fini(&o.policy);

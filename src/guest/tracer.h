@@ -147,6 +147,7 @@ struct tracer {
 	struct idmap tasks;	/* by tid */
 	struct idmap early;	/* tids that stopped before we knew them */
 	struct sites *site_decoder;
+	struct idmap sites;	/* in files, that were looked at */
 	uint32_t next_shadow;
 	pid_t main_pid;
 	int main_status;	/* wait status of the command */
