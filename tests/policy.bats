@@ -292,3 +292,30 @@ print(s.recv(100).decode())' "$(cat "$TESTDIR/port")"
 	[ "$status" -eq 0 ]
 	[ "$output" = one ]
 }
+
+# A guest that asks for less than the policy allows must not get more by it.
+
+@test "a name below a rule does not lead out of it by a symbolic link" {
+	mkdir "$HOSTDIR/tree" "$TESTDIR/outside"
+	echo secret >"$TESTDIR/outside/s"
+	ln -s "$TESTDIR/outside" "$HOSTDIR/tree/link"
+	daemon --allow "path:$GUEST=$HOSTDIR/tree"
+	run shadowed --transport "loopback:$SOCKET" \
+		--forward "path:$GUEST/link=$HOSTDIR/tree/link" -- \
+		cat "$GUEST/link/s"
+	[ "$status" -eq 125 ]
+	[[ $output != *secret* ]]
+}
+
+@test "a narrower rule holds for runs that ask for the wider one alone" {
+	mkdir -p "$HOSTDIR/tree/sub"
+	echo kept >"$HOSTDIR/tree/sub/f"
+	daemon --allow "path:$GUEST=$HOSTDIR/tree" \
+		--allow "path:$GUEST/sub=$HOSTDIR/tree/sub:ro"
+	run shadowed --transport "loopback:$SOCKET" \
+		--forward "path:$GUEST=$HOSTDIR/tree" -- \
+		sh -c 'echo hacked >"$1/sub/f"; echo x >"$1/f"' - "$GUEST"
+	[[ $output == *"Read-only file system"* ]]
+	[ "$(cat "$HOSTDIR/tree/sub/f")" = kept ]
+	[ "$(cat "$HOSTDIR/tree/f")" = x ]
+}

@@ -227,7 +227,6 @@ static int reach_host(const struct run_options *o, struct tracer *tr,
 {
 	int err;
 
-	*sibling = 0;
 	if (strcmp(o->transport, "auto") == 0 ||
 	    strcmp(o->transport, "loopback") == 0) {
 		err = start_sibling(o, &tr->client, sibling);
@@ -318,75 +317,94 @@ static int copy_rules(struct rules *to, const struct rules *from)
 }
 
 /* As many descriptors as we may have: every mapped file is one. */
-static void raise_limits(struct rlimit *before)
+static void raise_limits(void)
 {
 	struct rlimit lim;
 
-	getrlimit(RLIMIT_NOFILE, before);
-	lim = *before;
+	getrlimit(RLIMIT_NOFILE, &lim);
 	lim.rlim_cur = lim.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &lim);
+}
+
+static void finish(struct run_options *o, struct tracer *tr, pid_t sibling)
+{
+	if (tr->trace && tr->trace != stderr)
+		fclose(tr->trace);
+	transport_fini(&tr->client.t);
+	if (sibling > 0)
+		waitpid(sibling, NULL, 0);
+	sites_free(tr->site_decoder);
+	arena_fini(&tr->memory.arena);
+	close_fd(&tr->sock);
+	idmap_fini(&tr->tasks);
+	idmap_fini(&tr->early);
+	idmap_fini(&tr->sites);
+	rules_fini(&tr->rules);
+	rules_fini(&o->forward);
+	rules_fini(&o->policy);
+}
+
+/* What has to be there before a command can be: 0 or -errno, and it is said. */
+static int prepare(const struct run_options *o, struct tracer *tr,
+		   pid_t *sibling)
+{
+	int err = copy_rules(&tr->rules, o->forward.n ? &o->forward :
+							&o->policy);
+
+	if (!err)
+		err = open_trace(tr, o->trace);
+	if (err)
+		return err;
+	/* Orphans stay our descendants: we may go on looking into them. */
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	err = launch_memory(tr);
+	if (err)
+		log_err("guest memory (memfd): %s", strerror(-err));
+	else
+		err = reach_host(o, tr, sibling);
+	if (err)
+		return err;
+	tr->all = rules_has(&tr->rules, RULE_ALL);
+	if (tr->rules.n == 0)
+		log_warn("no --forward rule and no policy: nothing will be"
+			 " forwarded");
+	if (sites_new(&tr->site_decoder) < 0)
+		tr->site_decoder = NULL;
+	return 0;
+}
+
+static int run_command(const struct run_options *o, struct tracer *tr)
+{
+	const double began = now_seconds();
+	const char *what;
+	int err = launch(tr, o->command, &what);
+
+	if (err) {
+		log_err("%s: %s", what, strerror(-err));
+		return EXIT_OWN_FAILURE;
+	}
+	raise_limits();
+	err = tracer_run(tr);
+	if (err)
+		log_err("tracing: %s", strerror(-err));
+	if (o->stats)
+		print_stats(tr, now_seconds() - began);
+	return err ? EXIT_OWN_FAILURE : exit_status(tr->main_status);
 }
 
 int run_main(int argc, char **argv)
 {
 	struct run_options o = { .transport = "auto", .timeout_s = 5 };
-	struct tracer tr = { .hidden = { -1, -1, -1 }, .sock = -1 };
-	struct rlimit nofile;
-	const char *what;
-	pid_t sibling;
-	double began;
-	int err, status = EXIT_OWN_FAILURE;
+	struct tracer tr = { .hidden = { -1, -1, -1 }, .sock = -1,
+			     .memory.arena.fd = -1 };
+	int status = EXIT_OWN_FAILURE;
+	pid_t sibling = 0;
 
 	argp_err_exit_status = EXIT_OWN_FAILURE;
 	argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &o);
-	if (copy_rules(&tr.rules, o.forward.n ? &o.forward : &o.policy) < 0)
-		return EXIT_OWN_FAILURE;
 	tr.want_stats = o.stats;
-	if (open_trace(&tr, o.trace) < 0)
-		return EXIT_OWN_FAILURE;
-	/* Orphans stay our descendants: we may go on looking into them. */
-	prctl(PR_SET_CHILD_SUBREAPER, 1);
-	err = launch_memory(&tr);
-	if (err)
-		log_err("guest memory (memfd): %s", strerror(-err));
-	if (!err)
-		err = reach_host(&o, &tr, &sibling);
-	if (err)
-		return EXIT_OWN_FAILURE;
-	tr.all = rules_has(&tr.rules, RULE_ALL);
-	if (tr.rules.n == 0)
-		log_warn("no --forward rule and no policy: nothing will be"
-			 " forwarded");
-	if (sites_new(&tr.site_decoder) < 0)
-		tr.site_decoder = NULL;
-	began = now_seconds();
-	err = launch(&tr, o.command, &what);
-	if (err) {
-		log_err("%s: %s", what, strerror(-err));
-	} else {
-		raise_limits(&nofile);
-		err = tracer_run(&tr);
-		if (err)
-			log_err("tracing: %s", strerror(-err));
-		else
-			status = exit_status(tr.main_status);
-	}
-	if (o.stats)
-		print_stats(&tr, now_seconds() - began);
-	if (tr.trace && tr.trace != stderr)
-		fclose(tr.trace);
-	transport_fini(&tr.client.t);
-	if (sibling > 0)
-		waitpid(sibling, NULL, 0);
-	sites_free(tr.site_decoder);
-	arena_fini(&tr.memory.arena);
-	close_fd(&tr.sock);
-	idmap_fini(&tr.tasks);
-	idmap_fini(&tr.early);
-	idmap_fini(&tr.sites);
-	rules_fini(&tr.rules);
-	rules_fini(&o.forward);
-	rules_fini(&o.policy);
+	if (prepare(&o, &tr, &sibling) == 0)
+		status = run_command(&o, &tr);
+	finish(&o, &tr, sibling);
 	return status;
 }

@@ -95,25 +95,22 @@ static int inherited_socket(const char *args)
 	return *end || fd < 0 ? -1 : (int)fd;
 }
 
-int host_main(int argc, char **argv)
+static int host_serve(const struct host_options *o)
 {
-	struct host_options o = { 0 };
-	struct serve conf = { .policy = &o.policy, .listen_fd = -1 };
+	struct serve conf = { .policy = &o->policy, .listen_fd = -1 };
 	const char *args = NULL;
 	struct transport t;
 	int fd, err;
 
-	argp_err_exit_status = EXIT_OWN_FAILURE;
-	argp_parse(&argp, argc, argv, 0, NULL, &o);
-	if (!o.transport) {
+	if (!o->transport) {
 		log_err("host: say where runs reach this daemon:"
 			" --transport loopback:SOCKET");
 		return EXIT_OWN_FAILURE;
 	}
-	conf.ops = transport_find(o.transport, &args);
+	conf.ops = transport_find(o->transport, &args);
 	if (!conf.ops || !args) {
 		log_err("--transport %s: expected NAME:ARGS with NAME one of:"
-			" %s (as in loopback:/run/ds.sock)", o.transport,
+			" %s (as in loopback:/run/ds.sock)", o->transport,
 			transport_names());
 		return EXIT_OWN_FAILURE;
 	}
@@ -127,13 +124,12 @@ int host_main(int argc, char **argv)
 	} else {
 		err = conf.ops->listen(args, &conf.listen_fd);
 		if (err) {
-			log_err("--transport %s: %s%s", o.transport,
+			log_err("--transport %s: %s%s", o->transport,
 				strerror(-err), err == -EADDRINUSE ?
 				": a daemon serves there already" : "");
-			rules_fini(&o.policy);
 			return EXIT_OWN_FAILURE;
 		}
-		if (o.policy.n == 0)
+		if (o->policy.n == 0)
 			log_warn("no policy given: every rule will be refused"
 				 " (add --policy FILE or --allow RULE)");
 		log_info("serving at %s", args);
@@ -141,10 +137,21 @@ int host_main(int argc, char **argv)
 		unlink(args);
 		close_fd(&conf.listen_fd);
 	}
-	rules_fini(&o.policy);
 	if (err) {
 		log_err("host: %s", strerror(-err));
 		return EXIT_OWN_FAILURE;
 	}
 	return 0;
+}
+
+int host_main(int argc, char **argv)
+{
+	struct host_options o = { 0 };
+	int status;
+
+	argp_err_exit_status = EXIT_OWN_FAILURE;
+	argp_parse(&argp, argc, argv, 0, NULL, &o);
+	status = host_serve(&o);
+	rules_fini(&o.policy);
+	return status;
 }

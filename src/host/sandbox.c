@@ -304,6 +304,12 @@ static int open_source(const struct root *root, const struct rule *rule)
 	int dir cleanup_fd = -1;
 	size_t i;
 
+	/* Below what the policy names, guests may have had their way, in this
+	 * session or an earlier one. */
+	if (rule->base && strcmp(rule->base, rule->host) != 0) {
+		rest = inside(rule->base, rule->host);
+		base = rule->base;
+	}
 	for (i = 0; i < root->n; i++) {
 		const struct rule *r = root->trees[i].rule;
 		const char *down = inside(r->host, rule->host);
@@ -812,9 +818,17 @@ static const uint32_t file_requests[] = {
 };
 
 /* They would have the kernel signal a process of the caller's choice. */
-static const uint32_t owner_commands[] = { F_SETOWN, F_SETOWN_EX, F_SETSIG };
+static const uint32_t owner_commands[] = { F_SETOWN, F_SETOWN_EX, F_SETSIG,
+					   F_NOTIFY, F_SETLEASE };
 
-static const uint32_t net_families[] = { AF_INET, AF_INET6, AF_UNIX };
+/*
+ * Not AF_UNIX: in the host's network namespace it would reach every abstract
+ * socket, whose owners trust credentials (CVE-2020-15257).
+ */
+static const uint32_t net_families[] = { AF_INET, AF_INET6 };
+
+/* The kernel would go on reading the target's pages after the call. */
+static const uint32_t late_options[] = { SO_ZEROCOPY };
 
 /*
  * Beyond the table: what an executor does for itself, and what the kernel has
@@ -873,6 +887,9 @@ static void put_calls(struct prog *p, const struct rules *policy)
 	if (!all && forwards(policy, SYS_socket))
 		put_arg(p, SYS_socket, 0, BPF_JEQ, net_families,
 			ARRAY_SIZE(net_families), ALLOW, REFUSE(EPERM));
+	if (forwards(policy, SYS_setsockopt))
+		put_arg(p, SYS_setsockopt, 2, BPF_JEQ, late_options,
+			ARRAY_SIZE(late_options), REFUSE(EPERM), ALLOW);
 	if (!all && forwards(policy, SYS_socketpair))
 		put_arg(p, SYS_socketpair, 0, BPF_JEQ, net_families,
 			ARRAY_SIZE(net_families), ALLOW, REFUSE(EPERM));

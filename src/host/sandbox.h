@@ -57,8 +57,8 @@ int sandbox_enter(const struct rules *policy, unsigned uid, unsigned gid,
  * what the executor itself does (futex, fcntl, dup3, close, exit,
  * MAGIC_STOP). ioctl requests: without dev: rules or "all" only those of
  * regular files and directories, anything else ENOTTY. fcntl F_SETOWN,
- * F_SETOWN_EX and F_SETSIG EPERM unless "all". socket families: AF_INET,
- * AF_INET6, AF_UNIX with "net"; else EPERM.
+ * F_SETOWN_EX, F_SETSIG, F_NOTIFY and F_SETLEASE EPERM unless "all". socket
+ * families: AF_INET, AF_INET6 with "net"; else EPERM. No SO_ZEROCOPY.
  */
 int sandbox_filter_shadow(const struct rules *policy, struct sock_fprog *out);
 int sandbox_filter_executor(const struct rules *policy,

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * serve.c - the daemon's loop: sessions, their requests, their shadows
+ * serve.c - the daemon's loops: sessions, their requests, their shadows
  *
- * Theory of operation. One thread, which is the tracer of every shadow. It
- * waits for three things: messages of the guest sides, new guest sides, and
- * SIGCHLD (a shadow's thread stopped or ended). Every request is checked,
- * carried out and answered before the next one is read; none of them waits
- * for a call that a target chose. The guest side is hostile: whatever does
- * not fit ends its session and nothing else.
+ * Theory of operation. A process for each session, and one thread in it, which
+ * is the tracer of the session's shadows. It waits for two things: messages of
+ * the guest side, and SIGCHLD (a shadow's thread stopped or ended). Every
+ * request is checked, carried out and answered before the next one is read;
+ * none of them waits for a call that a target chose. The guest side is
+ * hostile: whatever does not fit ends its session and nothing else.
  */
 #include "host/serve.h"
 
@@ -18,7 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -31,6 +31,7 @@
 #include "host/shadow.h"
 
 #define SESSIONS_MAX	256
+#define RULES_MAX	256
 #define SHADOWS_MAX	32768
 
 struct session {
@@ -109,8 +110,75 @@ static int do_policy(struct session *s, const struct msg *m, char *text)
 	return 0;
 }
 
+/* A rule, and how much of its host name is the policy's own word. */
+static int add_rule(struct session *s, const char *text,
+		    const struct rule *by, char err[RULES_ERR_MAX])
+{
+	int rc = rules_add(&s->rules, text, err);
+	struct rule *r;
+
+	if (rc)
+		return rc;
+	r = &s->rules.v[s->rules.n - 1];
+	if (!r->host || !by->host)
+		return 0;
+	r->base = strdup(by->host);
+	return r->base ? 0 : -ENOMEM;
+}
+
+/* Is the name below another, whole components? */
+static bool is_below(const char *name, const char *top)
+{
+	size_t len = strcmp(top, "/") == 0 ? 0 : strlen(top);
+
+	return strncmp(name, top, len) == 0 && name[len] == '/' &&
+	       name[len + 1];
+}
+
+static bool has_guest(const struct rules *rules, size_t n, const char *guest)
+{
+	for (size_t i = 0; i < n; i++)
+		if (rules->v[i].guest && strcmp(rules->v[i].guest, guest) == 0)
+			return true;
+	return false;
+}
+
+/*
+ * What the policy says of names below those that were asked for holds, asked
+ * for or not: a narrower rule is not got around by leaving it out.
+ */
+static int add_nested(struct session *s, char *text)
+{
+	const struct rules *policy = s->conf->policy;
+	const size_t asked = s->rules.n;
+	char rule[MSG_RULE_MAX], err[RULES_ERR_MAX];
+
+	for (size_t i = 0; i < policy->n; i++) {
+		const struct rule *p = &policy->v[i];
+		bool below = false;
+		int rc;
+
+		if (!p->guest || has_guest(&s->rules, s->rules.n, p->guest))
+			continue;
+		for (size_t j = 0; j < asked && !below; j++)
+			below = s->rules.v[j].guest &&
+				is_below(p->guest, s->rules.v[j].guest);
+		if (!below)
+			continue;
+		if (rules_format(p, rule, sizeof(rule)) >= (int)sizeof(rule))
+			return -ENAMETOOLONG;
+		rc = add_rule(s, rule, p, err);
+		if (rc) {
+			snprintf(text, MSG_TEXT_MAX, "%s", err);
+			return rc;
+		}
+	}
+	return 0;
+}
+
 static int do_rule(struct session *s, struct msg *m, char *text)
 {
+	const struct rule *by = NULL;
 	struct rules asked = { 0 };
 	char err[RULES_ERR_MAX];
 	int rc;
@@ -121,13 +189,16 @@ static int do_rule(struct session *s, struct msg *m, char *text)
 	rc = rules_add(&asked, m->rule.text, err);
 	if (rc) {
 		snprintf(text, MSG_TEXT_MAX, "%s", err);
-	} else if (!rules_cover(s->conf->policy, &asked.v[0])) {
+	} else if (s->rules.n >= RULES_MAX) {
+		snprintf(text, MSG_TEXT_MAX, "more than %d rules", RULES_MAX);
+		rc = -E2BIG;
+	} else if (!(by = rules_cover(s->conf->policy, &asked.v[0]))) {
 		snprintf(text, MSG_TEXT_MAX, "%.900s: the host's policy does"
 			 " not allow this; add the rule to the policy file of"
 			 " `darkshadow host`", m->rule.text);
 		rc = -EACCES;
 	} else {
-		rc = rules_add(&s->rules, m->rule.text, err);
+		rc = add_rule(s, m->rule.text, by, err);
 		if (rc)
 			snprintf(text, MSG_TEXT_MAX, "%s", err);
 	}
@@ -143,6 +214,9 @@ static int do_start(struct session *s, char *text)
 	if (s->started || s->ram_fd < 0)
 		return -EPROTO;
 	s->started = true;
+	rc = add_nested(s, text);
+	if (rc)
+		return rc;
 	rc = nursery_new(&s->rules, s->ram_fd, s->ram_size, &s->nursery, err);
 	if (rc)
 		snprintf(text, MSG_TEXT_MAX, "%s", err);
@@ -305,138 +379,12 @@ static int session_serve(struct session *s)
 	return err;
 }
 
-/* --- the loop ----------------------------------------------------------- */
+/* --- the loops ------------------------------------------------------------ */
 
-struct loop {
-	const struct serve *conf;
-	struct session *sessions[SESSIONS_MAX];
-	size_t nsessions;
-	int sigfd;
-};
-
-static void tell_gone(struct loop *l, struct shadow *sh, int status)
+static int open_signals(void)
 {
-	for (size_t i = 0; i < l->nsessions; i++) {
-		struct session *s = l->sessions[i];
-		struct msg m = { .type = MSG_GONE };
-
-		if (s->nursery != sh->nursery)
-			continue;
-		log_info("shadow %u ended by itself (wait status %#x)", sh->id,
-			 status);
-		m.gone.shadow = sh->id;
-		m.gone.status = status;
-		idmap_take(&s->shadows, sh->id);
-		shadow_free(sh);
-		/* Failing, the session is found dead by its own socket. */
-		(void)transport_send(&s->t, &m, -1);
-		return;
-	}
-}
-
-static void reap(struct loop *l)
-{
-	int status;
-	pid_t tid;
-
-	while ((tid = waitpid(-1, &status, __WALL | WNOHANG)) > 0) {
-		for (size_t i = 0; i < l->nsessions; i++) {
-			struct nursery *n = l->sessions[i]->nursery;
-			struct shadow *gone;
-
-			if (!n)
-				continue;
-			gone = nursery_stopped(n, tid, status);
-			if (gone) {
-				tell_gone(l, gone, status);
-				break;
-			}
-		}
-	}
-}
-
-static void drop_session(struct loop *l, size_t i)
-{
-	session_free(l->sessions[i]);
-	l->sessions[i] = l->sessions[--l->nsessions];
-}
-
-static void accept_session(struct loop *l)
-{
-	struct transport t;
-	struct session *s;
-
-	if (l->conf->ops->accept(&t, l->conf->listen_fd) < 0)
-		return;
-	s = l->nsessions < SESSIONS_MAX ? session_new(l->conf, &t) : NULL;
-	if (!s) {
-		log_warn("a run was turned away: %zu are served already",
-			 l->nsessions);
-		transport_fini(&t);
-		return;
-	}
-	l->sessions[l->nsessions++] = s;
-}
-
-/* true: a signal asks us to end */
-static bool take_signals(struct loop *l)
-{
-	struct signalfd_siginfo si;
-	bool end = false;
-
-	while (read(l->sigfd, &si, sizeof(si)) == (ssize_t)sizeof(si))
-		if (si.ssi_signo != SIGCHLD)
-			end = true;
-	reap(l);
-	return end;
-}
-
-static int loop_run(struct loop *l)
-{
-	struct pollfd p[SESSIONS_MAX + 2];
-
-	for (;;) {
-		size_t n = l->nsessions;
-
-		p[0] = (struct pollfd){ .fd = l->sigfd, .events = POLLIN };
-		p[1] = (struct pollfd){ .fd = l->conf->listen_fd,
-					.events = POLLIN };
-		for (size_t i = 0; i < n; i++)
-			p[i + 2] = (struct pollfd){
-				.fd = l->sessions[i]->t.fd, .events = POLLIN };
-		if (poll(p, n + 2, -1) < 0) {
-			if (errno == EINTR)
-				continue;
-			return -errno;
-		}
-		if (p[0].revents && take_signals(l))
-			return 0;
-		/* From the end: dropping one moves the last into its place. */
-		for (size_t i = n; i-- > 0;) {
-			int err;
-
-			if (!p[i + 2].revents)
-				continue;
-			err = session_serve(l->sessions[i]);
-			if (err) {
-				if (err != -EPIPE)
-					log_warn("a session ended: %s",
-						 strerror(-err));
-				drop_session(l, i);
-			}
-		}
-		if (l->conf->listen_fd < 0 && l->nsessions == 0)
-			return 0;
-		if (p[1].revents)
-			accept_session(l);
-	}
-}
-
-int serve_run(const struct serve *conf, struct transport *first)
-{
-	struct loop l = { .conf = conf, .sigfd = -1 };
 	sigset_t set;
-	int err = 0;
+	int fd;
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
@@ -444,20 +392,147 @@ int serve_run(const struct serve *conf, struct transport *first)
 	sigaddset(&set, SIGINT);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	l.sigfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (l.sigfd < 0)
-		return -errno;
-	if (first) {
-		l.sessions[0] = session_new(conf, first);
-		if (!l.sessions[0])
-			err = -ENOMEM;
-		else
-			l.nsessions = 1;
+	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return fd < 0 ? -errno : fd;
+}
+
+/* true: a signal asks us to end */
+static bool take_signals(int sigfd)
+{
+	struct signalfd_siginfo si;
+	bool end = false;
+
+	while (read(sigfd, &si, sizeof(si)) == (ssize_t)sizeof(si))
+		if (si.ssi_signo != SIGCHLD)
+			end = true;
+	return end;
+}
+
+/* Threads of our shadows have stopped or ended. */
+static int reap_threads(struct session *s)
+{
+	int status;
+	pid_t tid;
+
+	while ((tid = waitpid(-1, &status, __WALL | WNOHANG)) > 0) {
+		struct msg m = { .type = MSG_GONE };
+		struct shadow *gone = NULL;
+		int err;
+
+		if (s->nursery)
+			gone = nursery_stopped(s->nursery, tid, status);
+		if (!gone)
+			continue;
+		log_info("shadow %u ended by itself (wait status %#x)",
+			 gone->id, status);
+		m.gone.shadow = gone->id;
+		m.gone.status = status;
+		idmap_take(&s->shadows, gone->id);
+		shadow_free(gone);
+		err = transport_send(&s->t, &m, -1);
+		if (err)
+			return err;
 	}
-	if (!err)
-		err = loop_run(&l);
-	while (l.nsessions)
-		drop_session(&l, l.nsessions - 1);
-	close_fd(&l.sigfd);
+	return 0;
+}
+
+static int session_run(struct session *s, int sigfd)
+{
+	for (;;) {
+		struct pollfd p[] = {
+			{ .fd = sigfd, .events = POLLIN },
+			{ .fd = s->t.fd, .events = POLLIN },
+		};
+		int err = 0;
+
+		if (poll(p, ARRAY_SIZE(p), -1) < 0) {
+			if (errno == EINTR)
+				continue;
+			return -errno;
+		}
+		if (p[0].revents && take_signals(sigfd))
+			return 0;
+		if (p[0].revents)
+			err = reap_threads(s);
+		if (!err && p[1].revents)
+			err = session_serve(s);
+		if (err == -EPIPE)
+			return 0;
+		if (err) {
+			log_warn("a session ended: %s", strerror(-err));
+			return err;
+		}
+	}
+}
+
+/* One session, in this process, until the guest side goes. */
+static int serve_session(const struct serve *conf, struct transport *t)
+{
+	struct session *s = session_new(conf, t);
+	int sigfd cleanup_fd = open_signals();
+	int err;
+
+	if (!s || sigfd < 0) {
+		free(s);
+		transport_fini(t);
+		return s ? sigfd : -ENOMEM;
+	}
+	err = session_run(s, sigfd);
+	session_free(s);
 	return err;
+}
+
+/*
+ * Every session has a process of its own: one that hangs, in a peer that does
+ * not read or a file server that does not answer, holds up nobody else, and
+ * what one uses up is its own. They end with us.
+ */
+static void accept_session(const struct serve *conf, unsigned int *running)
+{
+	struct transport t;
+	pid_t pid;
+
+	if (conf->ops->accept(&t, conf->listen_fd) < 0)
+		return;
+	pid = *running < SESSIONS_MAX ? fork() : -1;
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		close(conf->listen_fd);
+		_exit(serve_session(conf, &t) ? EXIT_FAILURE : 0);
+	}
+	if (pid < 0)
+		log_warn("a run was turned away: %u are served already",
+			 *running);
+	else
+		++*running;
+	transport_fini(&t);
+}
+
+static int serve_all(const struct serve *conf)
+{
+	int sigfd cleanup_fd = open_signals();
+	unsigned int running = 0;
+
+	if (sigfd < 0)
+		return sigfd;
+	for (;;) {
+		struct pollfd p[] = {
+			{ .fd = sigfd, .events = POLLIN },
+			{ .fd = conf->listen_fd, .events = POLLIN },
+		};
+
+		if (poll(p, ARRAY_SIZE(p), -1) < 0 && errno != EINTR)
+			return -errno;
+		if (p[0].revents && take_signals(sigfd))
+			return 0;
+		while (waitpid(-1, NULL, WNOHANG) > 0)
+			running--;
+		if (p[1].revents)
+			accept_session(conf, &running);
+	}
+}
+
+int serve_run(const struct serve *conf, struct transport *first)
+{
+	return first ? serve_session(conf, first) : serve_all(conf);
 }

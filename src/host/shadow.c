@@ -609,6 +609,7 @@ static int make_mapper(struct shadow *s, struct shadow *parent)
 		{ s->ctl_fd, MAPPER_CTL },
 		{ s->nursery->ram_fd, MAPPER_RAM },
 	};
+	uint64_t all = ~0ULL;
 	int err;
 
 	err = clone_thread(s, s->leader, CLONE_VM | CLONE_FS | CLONE_SIGHAND |
@@ -616,6 +617,10 @@ static int make_mapper(struct shadow *s, struct shadow *parent)
 			   NULL);
 	if (err)
 		return err;
+	/* Signals that a target's call raises are its executors' to take. */
+	if (ptrace(PTRACE_SETSIGMASK, s->mapper, (void *)sizeof(all),
+		   &all) < 0)
+		return -errno;
 	return run_with_notify(s, parent, calls, ARRAY_SIZE(calls), fds,
 			       ARRAY_SIZE(fds));
 }
@@ -800,6 +805,8 @@ int shadow_thread_new(struct shadow *s, uint32_t thread, uint64_t slot,
 
 	if (find_executor(s, thread))
 		return -EEXIST;
+	if (s->nursery->executors.n >= EXECUTORS_MAX)
+		return -EAGAIN;
 	e = calloc(1, sizeof(*e));
 	if (!e)
 		return -ENOMEM;
@@ -826,7 +833,8 @@ int shadow_thread_new(struct shadow *s, uint32_t thread, uint64_t slot,
 	if (!err)
 		err = idmap_put(&s->nursery->executors, (uint32_t)e->tid, e);
 	if (err) {
-		/* Unfiltered, it must not run: it ends with the shadow. */
+		/* Unfiltered, it must not run: the shadow ends with it. */
+		kill(s->leader, SIGKILL);
 		free(e);
 		return err;
 	}
@@ -1073,61 +1081,111 @@ static struct batch_call extent_call(const struct extent *e)
 		  e->off } };
 }
 
-int shadow_map(struct shadow *s, const struct extent *v, size_t n)
+static bool meets_capsule(const struct shadow *s, const struct extent *e)
 {
-	struct batch_call calls[MSG_EXTENTS_MAX];
-	size_t at = 0;
-	int err;
+	return e->gva < s->base + CAPSULE_SIZE && s->base < e->gva + e->len;
+}
 
-	_Static_assert(MSG_EXTENTS_MAX <= CTL_CALLS_MAX, "batch fits");
-	for (size_t i = 0; i < n; i++) {
-		if (!extent_valid(s->nursery, &v[i]))
-			return -EINVAL;
-		if (v[i].kind != EXTENT_NONE &&
-		    v[i].gva < s->base + CAPSULE_SIZE &&
-		    s->base < v[i].gva + v[i].len) {
-			err = capsule_move(s);
-			if (err)
-				return err;
-		}
-	}
-	for (size_t i = 0; i < n; i++) {
-		struct extent e = v[i];
+/* The part of an extent in [start, end), or nothing. */
+static bool extent_part(const struct extent *e, uint64_t start, uint64_t end,
+			struct extent *out)
+{
+	start = start > e->gva ? start : e->gva;
+	end = end < e->gva + e->len ? end : e->gva + e->len;
+	if (start >= end)
+		return false;
+	*out = *e;
+	out->gva = start;
+	out->len = end - start;
+	out->off += start - e->gva;
+	return true;
+}
 
-		/* The target's reservation, or what it unmapped: never us. */
-		if (e.kind == EXTENT_NONE && e.gva < s->base + CAPSULE_SIZE &&
-		    s->base < e.gva + e.len) {
-			uint64_t end = s->base + CAPSULE_SIZE;
+struct map_batch {
+	struct batch_call v[CTL_CALLS_MAX];
+	size_t n;
+};
 
-			if (e.gva < s->base)
-				CALL(s, s->mapper, SYS_munmap, e.gva,
-				     s->base - e.gva);
-			if (e.gva + e.len > end)
-				CALL(s, s->mapper, SYS_munmap, end,
-				     e.gva + e.len - end);
-			continue;
-		}
-		if (e.kind == EXTENT_FILE && give_file(s, e.file) < 0)
-			e.kind = EXTENT_NONE;
-		calls[at++] = extent_call(&e);
-	}
-	for (size_t done = 0; done < at; done++) {
+static int flush_map(struct shadow *s, struct map_batch *b)
+{
+	size_t done = 0, n = b->n;
+
+	b->n = 0;
+	while (done < n) {
 		int64_t last = 0;
-		ssize_t m = run_batch(s, s->mapper, calls + done, at - done,
+		ssize_t m = run_batch(s, s->mapper, b->v + done, n - done,
 				      &last);
 
 		if (m < 0)
 			return (int)m;
 		done += (size_t)m;
-		if (done == at)
+		if (done == n)
 			break;
 		if (last == -ENOMEM)
 			return -ENOMEM;
 		/* What was asked for cannot be mapped: nothing is there. */
-		CALL(s, s->mapper, SYS_munmap, calls[done].args[0],
-		     calls[done].args[1]);
+		CALL(s, s->mapper, SYS_munmap, b->v[done].args[0],
+		     b->v[done].args[1]);
+		done++;
 	}
 	return 0;
+}
+
+/* An extent that does not meet the capsule, which this makes sure of. */
+static int put_extent(struct shadow *s, struct map_batch *b,
+		      const struct extent *e)
+{
+	struct extent put = *e;
+
+	if (meets_capsule(s, e))
+		return -EIO;
+	if (put.kind == EXTENT_FILE && give_file(s, put.file) < 0)
+		put.kind = EXTENT_NONE;
+	b->v[b->n++] = extent_call(&put);
+	return b->n == CTL_CALLS_MAX ? flush_map(s, b) : 0;
+}
+
+/*
+ * An extent where the capsule is. What lies beside the capsule is mapped
+ * first, so that the kernel finds another place for the capsule, outside the
+ * extent; then the rest. Unmapping spares it: there is nothing of the
+ * target's there.
+ */
+static int put_around(struct shadow *s, struct map_batch *b,
+		      const struct extent *e)
+{
+	const uint64_t start = s->base, end = s->base + CAPSULE_SIZE;
+	struct extent part;
+	int err = 0;
+
+	if (extent_part(e, 0, start, &part))
+		err = put_extent(s, b, &part);
+	if (!err && extent_part(e, end, USER_END, &part))
+		err = put_extent(s, b, &part);
+	if (!err)
+		err = flush_map(s, b);
+	if (err || e->kind == EXTENT_NONE)
+		return err;
+	err = capsule_move(s);
+	if (!err && extent_part(e, start, end, &part))
+		err = put_extent(s, b, &part);
+	return err;
+}
+
+int shadow_map(struct shadow *s, const struct extent *v, size_t n)
+{
+	struct map_batch b = { .n = 0 };
+	int err = 0;
+
+	for (size_t i = 0; i < n && !err; i++) {
+		if (!extent_valid(s->nursery, &v[i]))
+			err = -EINVAL;
+		else if (meets_capsule(s, &v[i]))
+			err = put_around(s, &b, &v[i]);
+		else
+			err = put_extent(s, &b, &v[i]);
+	}
+	return err ? err : flush_map(s, &b);
 }
 
 /* The soft limit alone: lowering the hard one could not be taken back. */

@@ -29,6 +29,8 @@
 #include "host/sandbox.h"
 #include "wire/msg.h"
 
+#define EXECUTORS_MAX	16384	/* of one session: no host runs out of tids */
+
 struct executor {
 	struct executor *next;
 	struct shadow *shadow;	/* borrowed */
@@ -61,7 +63,8 @@ struct nursery {
 	int ram_fd;		/* borrowed */
 	uint64_t ram_size;
 	struct sock_fprog executor_filter;	/* owned */
-	struct idmap executors;	/* by tid, of all shadows */
+	struct idmap executors;	/* by tid, of all shadows; at most
+				 * EXECUTORS_MAX */
 	struct idmap shadows;	/* by leader's tid */
 	int *files;		/* owned descriptors by file id, -1: none */
 	size_t nfiles;

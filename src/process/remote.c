@@ -7,6 +7,7 @@
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "capsule/abi.h"
@@ -73,6 +74,31 @@ void remote_end(struct remote *r)
 	r->stopped = false;
 }
 
+/*
+ * The thread was killed while it was stopped. Its end is taken here, but not
+ * waited for long: a group leader is not reported before its last thread.
+ */
+static int await_end(struct remote *r)
+{
+	const struct timespec pause = { .tv_nsec = 1000 * 1000 };
+
+	r->dead = true;
+	r->status = SIGKILL;
+	for (int i = 0; i < 500; i++) {
+		int status;
+		pid_t got = waitpid(r->tid, &status, __WALL | WNOHANG);
+
+		if (got < 0)
+			break;
+		if (got > 0 && !WIFSTOPPED(status)) {
+			r->status = status;
+			break;
+		}
+		nanosleep(&pause, NULL);
+	}
+	return -ESRCH;
+}
+
 enum seen { SEEN_SYSCALL, SEEN_SECCOMP, SEEN_EVENT, SEEN_SIGNAL };
 
 /*
@@ -89,8 +115,8 @@ static int next_stop(struct remote *r, unsigned int how, enum seen *seen)
 	for (;;) {
 		int event;
 
-		if (pt(how, r->tid, NULL, sig) < 0 && errno != ESRCH)
-			return -errno;
+		if (pt(how, r->tid, NULL, sig) < 0)
+			return errno == ESRCH ? await_end(r) : -errno;
 		if (remote_wait(r->tid, &r->status) < 0 ||
 		    !WIFSTOPPED(r->status)) {
 			r->dead = true;

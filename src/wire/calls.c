@@ -17,6 +17,9 @@
  *   (pidfd, io_uring), where they are about the machine (mount, quota,
  *   bpf) or where they reach beyond paths (open_by_handle_at).
  *
+ * vmsplice would leave the target's pages in a pipe when they are no longer the
+ * target's.
+ *
  * epoll_create1 and pipe2 take no descriptor and no path, so a target's own
  * are never forwarded; the tracer makes the host's ones when it needs them.
  *
@@ -321,7 +324,7 @@ static const struct call calls[CALL_NR_MAX] = {
 	[SYS_splice] = { "splice", "f*f*nx", FWD_SPECIAL },
 	[SYS_tee] = { "tee", "ffnx", FWD_SPECIAL },
 	[SYS_sync_file_range] = { "sync_file_range", "fllx", FWD },
-	[SYS_vmsplice] = { "vmsplice", "fVux", FWD },
+	[SYS_vmsplice] = { "vmsplice", "fVux", TRACED },
 	[SYS_move_pages] = { "move_pages", "iu***x", LOCAL },
 	[SYS_utimensat] = { "utimensat", "dp*t", FWD },
 	[SYS_epoll_pwait] = { "epoll_pwait", "f*ii*n", FWD },

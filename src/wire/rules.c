@@ -57,6 +57,7 @@ static void rule_fini(struct rule *rule)
 {
 	free(rule->guest);
 	free(rule->host);
+	free(rule->base);
 	memset(rule, 0, sizeof(*rule));
 }
 

@@ -27,6 +27,7 @@ struct rule {
 	bool ro;		/* RULE_PATH */
 	char *guest;		/* owned; RULE_PATH, RULE_DEV */
 	char *host;		/* owned; RULE_PATH, RULE_DEV */
+	char *base;		/* owned; host name of the policy's rule, or NULL */
 };
 
 struct rules {
