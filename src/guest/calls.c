@@ -19,9 +19,11 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/num.h"
+#include "guest/filter.h"
 #include "guest/path.h"
 #include "guest/tracer.h"
 #include "wire/calls.h"
@@ -131,11 +133,18 @@ static int put_text(struct tracer *tr, struct task *t, struct verdict *v,
 	return 0;
 }
 
+static bool removes(uint64_t nr)
+{
+	return nr == SYS_unlink || nr == SYS_unlinkat || nr == SYS_rmdir ||
+	       nr == SYS_rename || nr == SYS_renameat || nr == SYS_renameat2;
+}
+
 static void judge_path(struct tracer *tr, struct task *t,
 		       const struct call *c, int i, struct verdict *v)
 {
 	int dirfd = i > 0 && c->args[i - 1] == 'd' ? (int)t->args[i - 1] :
 						      AT_FDCWD;
+	const bool follow = follows(t, c, c->args[i] == 'p');
 	char text[PATH_MAX];
 	struct place place;
 	int err;
@@ -151,8 +160,7 @@ static void judge_path(struct tracer *tr, struct task *t,
 	}
 	err = path_read(t, t->args[i], text);
 	if (!err)
-		err = path_resolve(tr, t, dirfd, text,
-				   follows(t, c, c->args[i] == 'p'), &place);
+		err = path_resolve(tr, t, dirfd, text, follow, &place);
 	if (err) {
 		v->error = err;
 		return;
@@ -172,13 +180,17 @@ static void judge_path(struct tracer *tr, struct task *t,
 	case PLACE_OWN_FD:
 		v->nhost++;
 		v->own_fd = place.fd;
+		if (!follow && removes(t->nr)) {
+			v->error = -EPERM;	/* as procfs says */
+			return;
+		}
 		/* Its name, for calls that have no form for a descriptor. */
 		v->error = put_text(tr, t, v, i, files_get(t->proc->files,
 							   place.fd)->path);
 		return;
 	}
 	if (place.rewritten)
-		v->error = put_text(tr, t, v, i, place.abs);
+		v->error = put_text(tr, t, v, i, place.text);
 }
 
 static struct verdict judge(struct tracer *tr, struct task *t,
@@ -385,6 +397,18 @@ static void call_clone(struct tracer *tr, struct task *t)
 		task_allow(tr, t);
 		return;
 	}
+	t->u.a = 0;
+	if (!(flags & CLONE_VM) && flags & CLONE_CHILD_SETTID) {
+		uint64_t at = t->args[3];
+		uint32_t old;
+
+		if ((t->nr == SYS_clone ||
+		     task_read(t, t->args[0] + 16, &at, 8) == 8) &&
+		    task_read(t, at, &old, sizeof(old)) == sizeof(old)) {
+			t->u.a = at;
+			t->u.b = old;
+		}
+	}
 	if (!(flags & CLONE_UNTRACED)) {
 		task_allow(tr, t);
 		return;
@@ -404,7 +428,24 @@ static void call_clone(struct tracer *tr, struct task *t)
 /* What would take the tracer's place, or its filter's, is refused. */
 static void call_prctl(struct tracer *tr, struct task *t)
 {
+	struct proc *p = t->proc;
+
 	switch ((int)t->args[0]) {
+	case PR_SET_SECCOMP:
+		call_seccomp(tr, t);
+		return;
+	case PR_SET_DUMPABLE:
+		/* It would shut us out, too, unless we are privileged. */
+		if (geteuid() == 0 || t->args[1] > 1)
+			break;
+		p->undumpable = t->args[1] == 0;
+		task_return(tr, t, 0);
+		return;
+	case PR_GET_DUMPABLE:
+		if (!p->undumpable)
+			break;
+		task_return(tr, t, 0);
+		return;
 	case PR_SET_MM:
 	case PR_SET_SYSCALL_USER_DISPATCH:
 		task_return(tr, t, -EPERM);
@@ -465,7 +506,10 @@ static call_fn special(uint64_t nr)
 		[SYS_sendfile] = call_copy, [SYS_splice] = call_copy,
 		[SYS_tee] = call_copy, [SYS_copy_file_range] = call_copy,
 		[SYS_clone] = call_clone, [SYS_clone3] = call_clone,
-		[SYS_prctl] = call_prctl, [SYS_socket] = call_socket,
+		[SYS_prctl] = call_prctl, [SYS_seccomp] = call_seccomp,
+		[SYS_epoll_pwait] = call_epoll_wait,
+		[SYS_epoll_pwait2] = call_epoll_wait,
+		[SYS_socket] = call_socket,
 		[SYS_ioctl] = call_ioctl,
 		[SYS_sched_getaffinity] = call_affinity,
 		[SYS_sched_setaffinity] = call_affinity,

@@ -98,10 +98,42 @@ static void do_end(struct tracer *tr, struct task *t, const struct end *e,
 		task_native_later(tr, t, nr, args, then);
 }
 
+static void wrote(struct tracer *tr, struct task *t, int64_t result);
+
+static void write_rest(struct tracer *tr, struct task *t, int64_t ignored)
+{
+	struct copy *c = t->copy;
+
+	(void)ignored;
+	do_end(tr, t, &c->out, true, c->bounce + c->written,
+	       c->piece - c->written, wrote);
+}
+
+/*
+ * The sink takes no more now, and the source could not take back what was
+ * read: a non-blocking copy waits here for what it has begun.
+ */
+static void await_sink(struct tracer *tr, struct task *t)
+{
+	struct copy *c = t->copy;
+	struct pollfd p = { .fd = c->out.fd, .events = POLLOUT };
+	uint64_t args[6] = { task_scratch(t), 1, (uint64_t)-1 };
+
+	memcpy((char *)t->slot + SLOT_SCRATCH, &p, sizeof(p));
+	if (c->out.host)
+		task_forward(tr, t, SLOT_CALL, SYS_poll, args, -1, write_rest);
+	else
+		task_native_later(tr, t, SYS_poll, args, write_rest);
+}
+
 static void wrote(struct tracer *tr, struct task *t, int64_t result)
 {
 	struct copy *c = t->copy;
 
+	if (result == -EAGAIN && !t->remote.masked && task_slot(tr, t) == 0) {
+		await_sink(tr, t);
+		return;
+	}
 	if (result <= 0) {
 		/* What was read and not written goes back where it can. */
 		uint64_t args[6] = { (uint64_t)c->in.fd,
@@ -122,8 +154,7 @@ static void wrote(struct tracer *tr, struct task *t, int64_t result)
 	c->done += (uint64_t)result;
 	c->len -= (uint64_t)result;
 	if (c->written < c->piece)
-		do_end(tr, t, &c->out, true, c->bounce + c->written,
-		       c->piece - c->written, wrote);
+		write_rest(tr, t, 0);
 	else if (c->len == 0 || c->last)
 		finish(tr, t, 0);
 	else

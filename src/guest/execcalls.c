@@ -318,7 +318,7 @@ static int exec_step(struct tracer *tr, struct task *t, struct exec_args *e,
 	}
 	if (place.kind == PLACE_HOST)
 		fd = open_on_host(tr, t, e->dirfd, place.rewritten ?
-				  place.abs : e->path,
+				  place.text : e->path,
 				  e->flags & AT_SYMLINK_NOFOLLOW);
 	else
 		fd = fd_fetch(tr, t, place.fd);

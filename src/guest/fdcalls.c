@@ -340,7 +340,7 @@ void call_chdir(struct tracer *tr, struct task *t)
 	if (!err && place.rewritten) {
 		err = task_slot(tr, t);
 		if (!err) {
-			strcpy((char *)t->slot + SLOT_SCRATCH, place.abs);
+			strcpy((char *)t->slot + SLOT_SCRATCH, place.text);
 			args[0] = task_scratch(t);
 		}
 	}

@@ -137,7 +137,10 @@ int fd_fetch(struct tracer *tr, struct task *t, int fd)
 			err = client_request(&tr->client, &m, -1, &got);
 		return err ? err : got < 0 ? -EBADF : got;
 	}
-	pidfd = (int)syscall(SYS_pidfd_open, t->proc->pid, 0);
+	/* By the thread (PIDFD_THREAD, Linux 6.9): the first one may be gone. */
+	pidfd = (int)syscall(SYS_pidfd_open, t->tid, O_EXCL);
+	if (pidfd < 0)
+		pidfd = (int)syscall(SYS_pidfd_open, t->proc->pid, 0);
 	if (pidfd < 0)
 		return -errno;
 	got = (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0);

@@ -8,11 +8,16 @@
 #include <linux/seccomp.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/fd.h"
+#include "base/num.h"
 #include "capsule/abi.h"
+#include "guest/tracer.h"
 #include "wire/calls.h"
 
 #define X32_BIT		0x40000000u
@@ -107,4 +112,69 @@ int filter_install(void)
 	    syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog) < 0)
 		return -errno;
 	return 0;
+}
+
+/* --- a target's own filter -------------------------------------------------- */
+
+#define PREAMBLE 7
+
+static void put_preamble(struct program *p)
+{
+	put(p, LOAD(instruction_pointer));
+	put(p, STMT(BPF_ALU | BPF_AND | BPF_K, (uint32_t)~(GATE_SIZE - 1)));
+	put(p, JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)GATE_BASE, 0, 3));
+	put(p, STMT(BPF_LD | BPF_W | BPF_ABS,
+		    offsetof(struct seccomp_data, instruction_pointer) + 4));
+	put(p, JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)(GATE_BASE >> 32), 0,
+		    1));
+	put(p, RETURN(SECCOMP_RET_ALLOW));
+	put(p, STMT(BPF_LD | BPF_IMM, 0));	/* as a program finds it */
+}
+
+void call_seccomp(struct tracer *tr, struct task *t)
+{
+	const bool by_prctl = t->nr == SYS_prctl;
+	const uint64_t mode = by_prctl ? t->args[1] - 1 : t->args[0];
+	const uint64_t at = t->args[2];
+	struct sock_filter *v cleanup_free = NULL;
+	struct program pre = { .n = 0 };
+	struct sock_fprog prog;
+	uint64_t room_len;
+	int64_t room, r;
+
+	if (mode == SECCOMP_SET_MODE_STRICT) {
+		task_return(tr, t, -EINVAL);
+		return;
+	}
+	if (mode != SECCOMP_SET_MODE_FILTER ||
+	    task_read(t, at, &prog, sizeof(prog)) != sizeof(prog) ||
+	    prog.len == 0 || prog.len + PREAMBLE > BPF_MAXINSNS) {
+		task_allow(tr, t);
+		return;
+	}
+	v = calloc(prog.len + PREAMBLE, sizeof(*v));
+	put_preamble(&pre);
+	if (!v || task_read(t, (uint64_t)prog.filter, v + PREAMBLE,
+			    prog.len * sizeof(*v)) !=
+		  (ssize_t)(prog.len * sizeof(*v))) {
+		task_return(tr, t, v ? -EFAULT : -ENOMEM);
+		return;
+	}
+	memcpy(v, pre.v, PREAMBLE * sizeof(*v));
+	prog.len += PREAMBLE;
+	room_len = page_up(sizeof(prog) + prog.len * sizeof(*v));
+	room = mem_map_private(tr, t, room_len);
+	if (room < 0 && room > -4096) {
+		task_return(tr, t, room);
+		return;
+	}
+	prog.filter = (struct sock_filter *)((uint64_t)room + sizeof(prog));
+	task_write(t, (uint64_t)room, &prog, sizeof(prog));
+	task_write(t, (uint64_t)room + sizeof(prog), v,
+		   prog.len * sizeof(*v));
+	r = task_native(tr, t, t->nr, t->args[0], t->args[1], (uint64_t)room,
+			t->args[3], t->args[4], 0);
+	task_native(tr, t, SYS_munmap, (uint64_t)room, room_len, 0, 0, 0, 0);
+	mm_remove(t->proc->mm, (uint64_t)room, (uint64_t)room + room_len);
+	task_return(tr, t, r);
 }

@@ -14,4 +14,15 @@
  */
 int filter_install(void);
 
+/*
+ * call_seccomp() - a target installs a filter of its own
+ *
+ * It gets a preamble that allows what the gate calls; a call of the program's
+ * own passes its filter, and ours, before the gate comes into it. Strict mode
+ * is refused (EINVAL): it has no room for that.
+ */
+struct tracer;
+struct task;
+void call_seccomp(struct tracer *tr, struct task *t);
+
 #endif

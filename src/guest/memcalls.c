@@ -316,11 +316,14 @@ static void call_mmap(struct tracer *tr, struct task *t)
 	host = is_host_fd(t, fd);
 	copy = fd_fetch(tr, t, fd);
 	if (copy < 0 || fstat(copy, &st) < 0) {
+		int64_t r = host ? -ENODEV : task_native_same(tr, t);
+
+		/* Whatever it is, the shadow cannot have it. */
 		close_fd(&copy);
-		if (host)
-			task_return(tr, t, -ENODEV);
-		else
-			task_allow(tr, t);
+		if (r > 0 || r < -4095)
+			mm_remove(t->proc->mm, (uint64_t)r,
+				  (uint64_t)r + page_up(t->args[1]));
+		task_return(tr, t, r);
 		return;
 	}
 	if (S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 5)) {
@@ -681,6 +684,10 @@ static int64_t remap_copy(struct tracer *tr, struct task *t, struct range old,
 	if (own.start != old.start) {
 		task_native(tr, t, SYS_munmap, old.start, old_len, 0, 0, 0, 0);
 		mm_remove(mm, old.start, old.end);
+	} else if (new_len < old_len) {
+		task_native(tr, t, SYS_munmap, own.end, old_len - new_len, 0,
+			    0, 0, 0);
+		mm_remove(mm, own.end, old.end);
 	}
 	err = mm_insert(mm, &own);
 	return err ? err : at;

@@ -85,6 +85,7 @@ struct walk {
 	bool missing;		/* not there locally: no links to look for */
 	bool crossed;		/* a link or a ".." changed the way */
 	int links;
+	char sent[PATH_MAX];	/* inside: abs at the border, then verbatim */
 	char rest[2 * PATH_MAX];
 };
 
@@ -100,6 +101,23 @@ static void note_border(struct walk *w)
 	r = rules_match(&w->tr->rules, w->len ? w->abs : "/");
 	w->root_rule = r && strcmp(r->guest, "/") == 0;
 	w->border = r && !w->root_rule ? strlen(r->guest) : 0;
+}
+
+/* One more component beyond the border, whatever it is. */
+static int send(struct walk *w, const char *name, size_t n)
+{
+	size_t len = strlen(w->sent);
+
+	if (!w->sent[0]) {
+		strcpy(w->sent, w->abs);	/* the border itself */
+		return 0;
+	}
+	if (len + n + 2 > PATH_MAX)
+		return -ENAMETOOLONG;
+	w->sent[len] = '/';
+	memcpy(w->sent + len + 1, name, n);
+	w->sent[len + 1 + n] = '\0';
+	return 0;
 }
 
 static void go_up(struct walk *w)
@@ -155,6 +173,7 @@ static int follow_link(struct walk *w, const char *rest)
 		w->abs[0] = '\0';
 		note_border(w);
 	}
+	w->sent[0] = '\0';
 	w->crossed = true;
 	return 1;
 }
@@ -164,6 +183,8 @@ static int walk(struct walk *w, bool follow)
 	char *p = w->rest;
 
 	note_border(w);
+	if (inside(w))
+		strcpy(w->sent, w->len ? w->abs : "/");
 	for (;;) {
 		size_t n;
 		int err;
@@ -173,11 +194,19 @@ static int walk(struct walk *w, bool follow)
 		if (n == 0)
 			return 0;
 		if (n == 2 && p[0] == '.' && p[1] == '.') {
+			bool was = inside(w);
+
 			go_up(w);
+			if (!inside(w))
+				w->sent[0] = '\0';
+			else if (was && send(w, p, n) < 0)
+				return -ENAMETOOLONG;
 		} else if (n != 1 || p[0] != '.') {
 			bool last = p[n + strspn(p + n, "/")] == '\0';
 
 			err = go_down(w, p, n);
+			if (!err && inside(w))
+				err = send(w, p, n);
 			if (err)
 				return err;
 			/* The process's own view of itself is not ours. */
@@ -292,7 +321,11 @@ int path_resolve(struct tracer *tr, struct task *t, int dirfd,
 	slash = text[len - 1] == '/' && w.len > 0 && w.len + 1 < PATH_MAX;
 	snprintf(out->abs, PATH_MAX, "%s%s", w.len ? w.abs : "/",
 		 slash ? "/" : "");
+	strcpy(out->text, out->abs);
 	if (path_is_host(tr, &w)) {
+		if (w.sent[0])
+			snprintf(out->text, PATH_MAX, "%s%s", w.sent,
+				 slash ? "/" : "");
 		out->kind = PLACE_HOST;
 		out->rewritten = (text[0] != '/' && !base_host) || w.crossed;
 		return 0;

@@ -24,9 +24,11 @@ enum place_kind {
 
 struct place {
 	enum place_kind kind;
-	bool rewritten;		/* abs must be used instead of what was given */
+	bool rewritten;		/* text must be used instead of what was given */
 	int fd;			/* PLACE_OWN_FD, PLACE_FD_ITSELF */
 	char abs[PATH_MAX];	/* normal absolute guest name; "" if unknown */
+	char text[PATH_MAX];	/* the same place as the kernel finds it: beyond
+				 * a rule's border ".." is left to it */
 };
 
 /*

@@ -41,6 +41,7 @@
 struct wait {
 	struct pollfd *v;	/* owned: the whole set */
 	bool *host;		/* owned: which of it is the host's */
+	bool *muted;		/* owned: ready in a way that select ignores */
 	size_t n;
 	int64_t ready_host;
 	double until;		/* monotonic seconds; < 0: for ever */
@@ -57,6 +58,7 @@ void wait_free(struct wait *w)
 		return;
 	free(w->v);
 	free(w->host);
+	free(w->muted);
 	free(w);
 }
 
@@ -220,7 +222,7 @@ static int put_part(struct task *t, const struct wait *w, bool host,
 	for (size_t i = 0; i < w->n; i++) {
 		part[i] = w->v[i];
 		part[i].revents = 0;
-		if (w->host[i] != host)
+		if (w->host[i] != host || w->muted[i])
 			part[i].fd = -1;
 	}
 	return task_write(t, at, part, w->n * sizeof(*part)) < 0 ? -EFAULT : 0;
@@ -237,6 +239,35 @@ static void get_part(struct task *t, struct wait *w, bool host, uint64_t at)
 			w->v[i].revents = part[i].revents;
 }
 
+/*
+ * What of one side's part is ready, as the call counts it, or -EBADF. select
+ * sees a hang-up only where it was asked for what a hang-up means to it; such
+ * an entry would end every turn at once, so it is left out from now on.
+ */
+static int64_t count_ready(const struct task *t, struct wait *w, bool host,
+			   int64_t polled)
+{
+	int64_t n = 0;
+
+	if (!is_select(t) || polled <= 0)
+		return polled;
+	for (size_t i = 0; i < w->n; i++) {
+		const struct pollfd *p = &w->v[i];
+
+		if (p->fd < 0 || w->host[i] != host || !p->revents)
+			continue;
+		if (p->revents & POLLNVAL)
+			return -EBADF;
+		if ((p->events & POLLIN && p->revents & SELECT_IN) ||
+		    (p->events & POLLOUT && p->revents & SELECT_OUT) ||
+		    (p->events & POLLPRI && p->revents & SELECT_EX))
+			n++;
+		else
+			w->muted[i] = true;
+	}
+	return n;
+}
+
 static uint64_t host_part(const struct wait *w)
 {
 	return w->room + 16 + w->n * sizeof(*w->v);
@@ -248,8 +279,10 @@ static void local_polled(struct tracer *tr, struct task *t, int64_t result)
 {
 	struct wait *w = t->wait;
 
-	if (result >= 0)
+	if (result >= 0) {
 		get_part(t, w, false, w->room + 16);
+		result = count_ready(t, w, false, result);
+	}
 	if (w->ready_host > 0 && result < 0)
 		result = 0;
 	if (result < 0) {
@@ -282,6 +315,11 @@ static void host_polled(struct tracer *tr, struct task *t, int64_t result)
 		return;
 	}
 	get_part(t, w, true, host_part(w));
+	result = count_ready(t, w, true, result);
+	if (result < 0) {
+		wait_end(tr, t, result);
+		return;
+	}
 	w->ready_host = result;
 	if (w->until >= 0 && w->until - now_seconds() < wait_s)
 		wait_s = w->until - now_seconds();
@@ -347,7 +385,8 @@ void call_poll(struct tracer *tr, struct task *t)
 					    read_poll_set(t, w);
 	if (!err) {
 		w->host = calloc(w->n + 1, sizeof(*w->host));
-		err = w->host ? 0 : -ENOMEM;
+		w->muted = calloc(w->n + 1, sizeof(*w->muted));
+		err = w->host && w->muted ? 0 : -ENOMEM;
 	}
 	for (size_t i = 0; !err && i < w->n; i++) {
 		if (w->v[i].fd < 0)
@@ -487,4 +526,82 @@ void call_epoll_ctl(struct tracer *tr, struct task *t)
 		}
 	}
 	take_side(tr, t, kind, SYS_epoll_create1);
+}
+
+/* --- epoll_pwait -------------------------------------------------------------- */
+
+static void epoll_end(struct tracer *tr, struct task *t, int64_t result)
+{
+	wait_free(t->wait);
+	t->wait = NULL;
+	task_return(tr, t, result);
+}
+
+static void epoll_turn(struct tracer *tr, struct task *t);
+
+static void epoll_slept(struct tracer *tr, struct task *t, int64_t result)
+{
+	struct wait *w = t->wait;
+
+	if (result < 0) {
+		epoll_end(tr, t, is_restart_code(result) ? -ERESTARTNOHAND :
+							   result);
+		return;
+	}
+	w->turn_ms = w->turn_ms * 2 > TURN_MAX_MS ? TURN_MAX_MS :
+						    w->turn_ms * 2;
+	epoll_turn(tr, t);
+}
+
+static void epoll_polled(struct tracer *tr, struct task *t, int64_t result)
+{
+	struct wait *w = t->wait;
+	int64_t ts[2] = { 0, w->turn_ms * 1000000LL };
+	uint64_t args[6] = { 0, 0, task_scratch(t), w->mask, w->mask_len };
+
+	if (result != 0 || (w->until >= 0 && now_seconds() >= w->until)) {
+		epoll_end(tr, t, result);
+		return;
+	}
+	memcpy((char *)t->slot + SLOT_SCRATCH, ts, sizeof(ts));
+	task_native_later(tr, t, SYS_ppoll, args, epoll_slept);
+}
+
+static void epoll_turn(struct tracer *tr, struct task *t)
+{
+	uint64_t args[6] = { t->args[0], t->args[1], t->args[2], 0 };
+
+	task_forward(tr, t, SLOT_CALL, SYS_epoll_wait, args, -1, epoll_polled);
+}
+
+/* A signal mask for the wait is one for the target's own kernel. */
+void call_epoll_wait(struct tracer *tr, struct task *t)
+{
+	struct wait *w;
+	int64_t ts[2];
+
+	if (!is_host_fd(t, (int)t->args[0]) || !t->args[4]) {
+		call_general(tr, t);
+		return;
+	}
+	w = calloc(1, sizeof(*w));
+	if (!w) {
+		task_return(tr, t, -ENOMEM);
+		return;
+	}
+	t->wait = w;
+	w->until = -1;
+	w->turn_ms = TURN_MS;
+	w->mask = t->args[4];
+	w->mask_len = t->args[5];
+	if (t->nr == SYS_epoll_pwait && (int)t->args[3] >= 0) {
+		w->until = now_seconds() + (int)t->args[3] / 1e3;
+	} else if (t->nr == SYS_epoll_pwait2 && t->args[3]) {
+		if (task_read(t, t->args[3], ts, sizeof(ts)) != sizeof(ts)) {
+			epoll_end(tr, t, -EFAULT);
+			return;
+		}
+		w->until = now_seconds() + (double)ts[0] + (double)ts[1] / 1e9;
+	}
+	epoll_turn(tr, t);
 }

@@ -159,6 +159,7 @@ void task_set_path(struct task *t, const char *path)
 void task_allow(struct tracer *tr, struct task *t)
 {
 	tr->stats.local++;
+	remote_end(&t->remote);
 	resume(t, 0);
 }
 
@@ -382,6 +383,18 @@ static void task_end(struct tracer *tr, struct task *t, int status)
 		proc_end(tr, p);
 }
 
+/* It died under a handler's hands. */
+static void task_died(struct tracer *tr, struct task *t)
+{
+	if (!t->remote.ending) {
+		task_end(tr, t, t->remote.status);
+		return;
+	}
+	t->remote.ending = false;
+	note_exit(tr, t);
+	resume(t, 0);
+}
+
 /* The flags of the clone that a thread is in, however it was asked for. */
 static unsigned long clone_flags(struct task *t, int event)
 {
@@ -435,6 +448,19 @@ static struct proc *proc_fork(struct tracer *tr, struct proc *from, pid_t pid,
 	return p;
 }
 
+/*
+ * The kernel has stored the child's id (CLONE_CHILD_SETTID) where the child
+ * will look for it, when that was still the parent's memory, too.
+ */
+static void restore_ctid(struct task *t)
+{
+	uint32_t old = (uint32_t)t->u.b;
+
+	if (t->u.a)
+		task_write(t, t->u.a, &old, sizeof(old));
+	t->u.a = 0;
+}
+
 /* Values of tracer.early: how a child was seen before its parent told of it. */
 static char stopped_early, ended_early;
 
@@ -458,6 +484,7 @@ static void task_cloned(struct tracer *tr, struct task *t, int event)
 	if (seen == &ended_early ||
 	    (!seen && (remote_wait(tid, &status) < 0 ||
 		       !WIFSTOPPED(status)))) {
+		restore_ctid(t);
 		resume(t, 0);
 		return;
 	}
@@ -473,6 +500,7 @@ static void task_cloned(struct tracer *tr, struct task *t, int event)
 	} else if (child && p != t->proc) {
 		if (!(flags & CLONE_VM))
 			err = mem_fork(tr, t, child);
+		restore_ctid(t);
 		/* A descriptor table of two needs two shadows that share
 		 * theirs, from the start. */
 		if (!err && flags & CLONE_FILES)
@@ -486,7 +514,7 @@ static void task_cloned(struct tracer *tr, struct task *t, int event)
 		kill(tid, SIGKILL);
 	}
 	if (child && child->remote.dead)
-		task_end(tr, child, child->remote.status);
+		task_died(tr, child);
 	else if (child)
 		task_return(tr, child, 0);
 	else
@@ -533,7 +561,8 @@ static struct task *task_execed(struct tracer *tr, pid_t tid)
 	while ((old = idmap_next(&tr->tasks, &pos))) {
 		if (old->proc != t->proc)
 			continue;
-		task_forget_slot(old);
+		/* Of the old address space, which a vfork's parent lives on in. */
+		release_slot(old);
 		old->executor = false;
 	}
 	t->in_gate = t->in_exec = t->in_native = false;
@@ -567,7 +596,7 @@ static void handle_exec(struct tracer *tr, pid_t tid)
 	if (!err)
 		exec_name(tr, t);
 	if (t->remote.dead)
-		task_end(tr, t, t->remote.status);
+		task_died(tr, t);
 	else
 		task_return(tr, t, (int64_t)t->regs.rax);
 }
@@ -633,7 +662,17 @@ static void handle_signal(struct tracer *tr, struct task *t, int sig)
 		return;
 	}
 	if (remote_hold(&t->remote) == 0) {
+		struct user_regs_struct regs;
+
 		t->slot->post = 1;
+		/* It may be past the look at post: back to the start. */
+		if (remote_get_regs(t->tid, &regs) == 0) {
+			regs.rip = GATE_BASE + gate().wait;
+			regs.r12 = SLOT_BASE +
+				   (uint64_t)t->slot_index * SLOT_STRIDE;
+			regs.orig_rax = ~0ULL;
+			remote_set_regs(t->tid, &regs);
+		}
 		forward_cancel(tr, t);
 	}
 	/* It is blocked now, so the kernel queues it again. */
@@ -749,7 +788,7 @@ static void handle_stop(struct tracer *tr, pid_t tid, int status)
 		resume(t, 0);
 	}
 	if (t->remote.dead)
-		task_end(tr, t, t->remote.status);
+		task_died(tr, t);
 }
 
 static struct proc *find_shadow(struct tracer *tr, uint32_t id)

@@ -78,6 +78,7 @@ struct proc {
 	uint32_t shadow;	/* 0: none was needed yet */
 	pid_t shadow_pid;	/* as shadows see it (F_GETLK) */
 	uint64_t fsize;		/* RLIMIT_FSIZE, soft */
+	bool undumpable;	/* as it believes (PR_SET_DUMPABLE) */
 	bool shadow_gone;	/* it died: forwarded calls are EIO */
 	struct mm_view view;	/* attached while there is a shadow */
 };
@@ -307,6 +308,7 @@ void call_getdents(struct tracer *tr, struct task *t);
 
 void call_inotify_add(struct tracer *tr, struct task *t);
 void call_epoll_ctl(struct tracer *tr, struct task *t);
+void call_epoll_wait(struct tracer *tr, struct task *t);
 void call_poll(struct tracer *tr, struct task *t);
 void wait_free(struct wait *w);
 

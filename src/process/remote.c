@@ -132,10 +132,16 @@ static int next_stop(struct remote *r, unsigned int how, enum seen *seen)
 			*seen = SEEN_SECCOMP;
 			return 0;
 		}
-		if (event == PTRACE_EVENT_STOP)
+		if (event == PTRACE_EVENT_STOP) {
+			/* The whole process stops, or SIGCONT has come. */
+			r->stopped = WSTOPSIG(r->status) != SIGTRAP;
 			continue;
-		if (event == PTRACE_EVENT_EXIT)
-			continue;	/* killed: its end comes next */
+		}
+		if (event == PTRACE_EVENT_EXIT) {
+			/* Its end may have to wait for other threads. */
+			r->dead = r->ending = true;
+			return -ESRCH;
+		}
 		if (event) {
 			unsigned long child = 0;
 

@@ -29,6 +29,7 @@ struct remote {
 	uint64_t mask;
 	bool stopped;		/* a SIGSTOP is to be sent again */
 	bool dead;		/* it ended meanwhile: ... */
+	bool ending;		/* dead, but still in its exit stop */
 	int status;		/* ... its wait status, which we consumed */
 	pid_t child;		/* of the last clone(2) made by remote_call() */
 };
