@@ -131,13 +131,32 @@ static void put_preamble(struct program *p)
 	put(p, STMT(BPF_LD | BPF_IMM, 0));	/* as a program finds it */
 }
 
+/* The program's filter behind the preamble, to be freed; NULL: unreadable. */
+static struct sock_filter *with_preamble(struct task *t,
+					 const struct sock_fprog *prog)
+{
+	const size_t size = prog->len * sizeof(struct sock_filter);
+	struct sock_filter *v = malloc(PREAMBLE * sizeof(*v) + size);
+	struct program pre = { .n = 0 };
+
+	if (!v)
+		return NULL;
+	put_preamble(&pre);
+	memcpy(v, pre.v, PREAMBLE * sizeof(*v));
+	if (task_read(t, (uint64_t)prog->filter, v + PREAMBLE, size) !=
+	    (ssize_t)size) {
+		free(v);
+		return NULL;
+	}
+	return v;
+}
+
 void call_seccomp(struct tracer *tr, struct task *t)
 {
 	const bool by_prctl = t->nr == SYS_prctl;
 	const uint64_t mode = by_prctl ? t->args[1] - 1 : t->args[0];
 	const uint64_t at = t->args[2];
 	struct sock_filter *v cleanup_free = NULL;
-	struct program pre = { .n = 0 };
 	struct sock_fprog prog;
 	uint64_t room_len;
 	int64_t room, r;
@@ -152,15 +171,11 @@ void call_seccomp(struct tracer *tr, struct task *t)
 		task_allow(tr, t);
 		return;
 	}
-	v = calloc(prog.len + PREAMBLE, sizeof(*v));
-	put_preamble(&pre);
-	if (!v || task_read(t, (uint64_t)prog.filter, v + PREAMBLE,
-			    prog.len * sizeof(*v)) !=
-		  (ssize_t)(prog.len * sizeof(*v))) {
-		task_return(tr, t, v ? -EFAULT : -ENOMEM);
+	v = with_preamble(t, &prog);
+	if (!v) {
+		task_return(tr, t, -EFAULT);
 		return;
 	}
-	memcpy(v, pre.v, PREAMBLE * sizeof(*v));
 	prog.len += PREAMBLE;
 	room_len = page_up(sizeof(prog) + prog.len * sizeof(*v));
 	room = mem_map_private(tr, t, room_len);

@@ -620,7 +620,7 @@ static int make_mapper(struct shadow *s, struct shadow *parent)
 	/* Signals that a target's call raises are its executors' to take. */
 	if (ptrace(PTRACE_SETSIGMASK, s->mapper, (void *)sizeof(all),
 		   &all) < 0)
-		return -errno;
+		return -ESRCH;	/* it was killed */
 	return run_with_notify(s, parent, calls, ARRAY_SIZE(calls), fds,
 			       ARRAY_SIZE(fds));
 }
