@@ -15,7 +15,6 @@
 #include "capsule/abi.h"
 
 #define USER_END	0x7ffffffff000ULL
-#define DIRTY_MAX	256	/* beyond it ranges are told as one */
 
 int mm_new(struct memory *memory, struct mm **out)
 {
@@ -227,26 +226,15 @@ static void view_dirty(struct mm_view *view, uint64_t start, uint64_t end)
 			return;
 		}
 	}
-	if (n == view->cap) {
-		size_t cap = n ? n * 2 : 16;
-		struct range *v = NULL;
-
-		if (cap <= DIRTY_MAX)
-			v = realloc(d, cap * sizeof(*v));
-		if (!v) {
-			/* Telling more than needed is slow, never wrong. */
-			for (size_t i = 0; i < n; i++) {
-				start = min_u64(start, d[i].start);
-				end = max_u64(end, d[i].end);
-			}
-			view->ndirty = 1;
-			view->dirty[0] = (struct range){ start, end };
-			return;
+	if (n == DIRTY_MAX) {
+		/* Telling more than needed is slow, never wrong. */
+		for (size_t i = 0; i < n; i++) {
+			start = min_u64(start, d[i].start);
+			end = max_u64(end, d[i].end);
 		}
-		view->dirty = v;
-		view->cap = cap;
+		view->ndirty = 0;
 	}
-	view->dirty[view->ndirty++] = (struct range){ start, end };
+	d[view->ndirty++] = (struct range){ start, end };
 }
 
 void mm_dirty(struct mm *mm, uint64_t start, uint64_t end)
@@ -269,8 +257,8 @@ void mm_view_detach(struct mm *mm, struct mm_view *view)
 		p = &(*p)->next;
 	if (*p)
 		*p = view->next;
-	free(view->dirty);
-	*view = (struct mm_view){ 0 };
+	view->next = NULL;
+	view->ndirty = 0;
 }
 
 static struct extent extent_of(const struct region *r, uint64_t start,

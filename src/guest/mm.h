@@ -60,11 +60,13 @@ struct range {
 	uint64_t start, end;
 };
 
-/* What one shadow has not been told. */
+/* What one shadow has not been told; when it is too much, all in between. */
+#define DIRTY_MAX 128
+
 struct mm_view {
 	struct mm_view *next;
-	struct range *dirty;
-	size_t ndirty, cap;
+	struct range dirty[DIRTY_MAX];
+	size_t ndirty;
 };
 
 struct mm {

@@ -14,11 +14,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/inotify.h>
+#include <sys/ptrace.h>
 #include <sys/select.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -178,6 +180,34 @@ static int read_timeout(struct task *t, struct wait *w)
 	return 0;
 }
 
+/*
+ * A signal came that the wait's own mask lets through and the program's need
+ * not. Only the kernel can run a handler under the one and then bring back the
+ * other: it makes a ppoll with that mask, which the signal ends at once, and
+ * the program has its registers back before the handler begins. Returns false
+ * if there was no signal after all.
+ */
+static bool deliver_masked(struct task *t, const struct wait *w)
+{
+	const int64_t none[2] = { 0, 0 };
+	struct user_regs_struct regs = t->regs;
+	int status;
+
+	memcpy((char *)t->slot + SLOT_SCRATCH, none, sizeof(none));
+	remote_set_call(&regs, SYS_ppoll, (uint64_t[6]){ 0, 0, task_scratch(t),
+			w->mask, w->mask_len });
+	regs.orig_rax = SYS_ppoll;
+	remote_end(&t->remote);
+	if (remote_set_regs(t->tid, &regs) < 0 ||
+	    ptrace(PTRACE_SYSCALL, t->tid, NULL, NULL) < 0 ||
+	    remote_wait(t->tid, &status) < 0 ||
+	    status >> 8 != (SIGTRAP | 0x80) ||
+	    remote_get_regs(t->tid, &regs) < 0)
+		return false;
+	return is_restart_code((int64_t)regs.rax) ||
+	       (int64_t)regs.rax == -EINTR;
+}
+
 /* --- taking turns ---------------------------------------------------------- */
 
 static void wait_end(struct tracer *tr, struct task *t, int64_t result)
@@ -285,6 +315,10 @@ static void local_polled(struct tracer *tr, struct task *t, int64_t result)
 	}
 	if (w->ready_host > 0 && result < 0)
 		result = 0;
+	if (is_restart_code(result) && w->mask && deliver_masked(t, w)) {
+		wait_end(tr, t, -EINTR);
+		return;
+	}
 	if (result < 0) {
 		/* Never made again where a handler has run: signal(7). */
 		wait_end(tr, t, is_restart_code(result) ? -ERESTARTNOHAND :
@@ -543,9 +577,10 @@ static void epoll_slept(struct tracer *tr, struct task *t, int64_t result)
 {
 	struct wait *w = t->wait;
 
-	if (result < 0) {
-		epoll_end(tr, t, is_restart_code(result) ? -ERESTARTNOHAND :
-							   result);
+	if (is_restart_code(result) && deliver_masked(t, w))
+		result = -EINTR;
+	if (result < 0 && !is_restart_code(result)) {
+		epoll_end(tr, t, result);
 		return;
 	}
 	w->turn_ms = w->turn_ms * 2 > TURN_MAX_MS ? TURN_MAX_MS :

@@ -736,17 +736,24 @@ void shadow_free(struct shadow *s)
 
 /* --- executors ---------------------------------------------------------- */
 
-/* Stop an executor where it is: 0, or -ESRCH. */
+static void executor_stopped(struct executor *e, int status);
+
+/*
+ * Stop an executor where it is: 0, or -ESRCH. Stops that were on their way
+ * before are dealt with as the loop does.
+ */
 static int hold_executor(struct executor *e)
 {
 	int status;
 
 	ptrace(PTRACE_INTERRUPT, e->tid, NULL, NULL);
-	if (remote_wait(e->tid, &status) < 0)
-		return -ESRCH;
-	if (!WIFSTOPPED(status))
-		return -ESRCH;
-	return 0;
+	for (;;) {
+		if (remote_wait(e->tid, &status) < 0 || !WIFSTOPPED(status))
+			return -ESRCH;
+		if (status >> 16 == PTRACE_EVENT_STOP)
+			return 0;
+		executor_stopped(e, status);
+	}
 }
 
 /* A stopped executor ends as soon as it is let go. */
@@ -1175,7 +1182,7 @@ static int put_around(struct shadow *s, struct map_batch *b,
 int shadow_map(struct shadow *s, const struct extent *v, size_t n)
 {
 	struct map_batch b = { .n = 0 };
-	int err = 0;
+	int err = 0, flushed;
 
 	for (size_t i = 0; i < n && !err; i++) {
 		if (!extent_valid(s->nursery, &v[i]))
@@ -1185,7 +1192,9 @@ int shadow_map(struct shadow *s, const struct extent *v, size_t n)
 		else
 			err = put_extent(s, &b, &v[i]);
 	}
-	return err ? err : flush_map(s, &b);
+	/* What came before one that is refused holds. */
+	flushed = flush_map(s, &b);
+	return err ? err : flushed;
 }
 
 /* The soft limit alone: lowering the hard one could not be taken back. */

@@ -3,13 +3,14 @@
 #include "process/remote.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/fd.h"
 #include "capsule/abi.h"
 
 static long pt(unsigned int req, pid_t tid, void *addr, void *data)
@@ -41,11 +42,34 @@ void remote_set_call(struct user_regs_struct *regs, uint64_t nr,
 	regs->r9 = args[5];
 }
 
+/* Has it ended, as far as it goes while its process has other threads? */
+static bool is_zombie(pid_t tid)
+{
+	char path[64], *text cleanup_free = NULL, *state;
+	bool zombie;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", tid);
+	if (fd_read_all(path, 4096, &text) < 0)
+		return true;
+	state = strrchr(text, ')');	/* proc_pid_stat(5): behind the name */
+	zombie = state && (state[2] == 'Z' || state[2] == 'X');
+	return zombie;
+}
+
+/*
+ * A SIGKILL takes a thread out of any stop, and resuming it then may let it
+ * end without a word: a group leader is not reported before the last of its
+ * threads, which may be waiting for us. The callers' tick (SIGALRM) makes us
+ * look.
+ */
 int remote_wait(pid_t tid, int *status)
 {
-	while (waitpid(tid, status, __WALL) < 0)
+	while (waitpid(tid, status, __WALL) < 0) {
 		if (errno != EINTR)
 			return -errno;
+		if (is_zombie(tid))
+			return -ESRCH;
+	}
 	return 0;
 }
 
@@ -74,31 +98,6 @@ void remote_end(struct remote *r)
 	r->stopped = false;
 }
 
-/*
- * The thread was killed while it was stopped. Its end is taken here, but not
- * waited for long: a group leader is not reported before its last thread.
- */
-static int await_end(struct remote *r)
-{
-	const struct timespec pause = { .tv_nsec = 1000 * 1000 };
-
-	r->dead = true;
-	r->status = SIGKILL;
-	for (int i = 0; i < 500; i++) {
-		int status;
-		pid_t got = waitpid(r->tid, &status, __WALL | WNOHANG);
-
-		if (got < 0)
-			break;
-		if (got > 0 && !WIFSTOPPED(status)) {
-			r->status = status;
-			break;
-		}
-		nanosleep(&pause, NULL);
-	}
-	return -ESRCH;
-}
-
 enum seen { SEEN_SYSCALL, SEEN_SECCOMP, SEEN_EVENT, SEEN_SIGNAL };
 
 /*
@@ -115,10 +114,18 @@ static int next_stop(struct remote *r, unsigned int how, enum seen *seen)
 	for (;;) {
 		int event;
 
-		if (pt(how, r->tid, NULL, sig) < 0)
-			return errno == ESRCH ? await_end(r) : -errno;
-		if (remote_wait(r->tid, &r->status) < 0 ||
-		    !WIFSTOPPED(r->status)) {
+		if (pt(how, r->tid, NULL, sig) < 0) {
+			if (errno != ESRCH)
+				return -errno;
+			/* Killed while it was stopped, it is on its way. */
+			r->dead = r->ending = true;
+			return -ESRCH;
+		}
+		if (remote_wait(r->tid, &r->status) < 0) {
+			r->dead = r->ending = true;
+			return -ESRCH;
+		}
+		if (!WIFSTOPPED(r->status)) {
 			r->dead = true;
 			return -ESRCH;
 		}

@@ -29,8 +29,8 @@ struct remote {
 	uint64_t mask;
 	bool stopped;		/* a SIGSTOP is to be sent again */
 	bool dead;		/* it ended meanwhile: ... */
-	bool ending;		/* dead, but still in its exit stop */
-	int status;		/* ... its wait status, which we consumed */
+	bool ending;		/* ... its end is still to come, or ... */
+	int status;		/* ... this is its wait status, consumed */
 	pid_t child;		/* of the last clone(2) made by remote_call() */
 };
 
@@ -42,7 +42,12 @@ int remote_set_regs(pid_t tid, const struct user_regs_struct *regs);
 void remote_set_call(struct user_regs_struct *regs, uint64_t nr,
 		     const uint64_t args[6]);
 
-/* remote_wait() - waitpid(2) for one thread, any stop or end; 0 or -errno */
+/*
+ * remote_wait() - waitpid(2) for one thread, any stop or end
+ *
+ * 0, or -ESRCH: it has ended and cannot be waited for yet. The process needs
+ * a SIGALRM handler without SA_RESTART and a timer for that.
+ */
 int remote_wait(pid_t tid, int *status);
 
 /* remote_hold() - block every signal of a stopped thread until remote_end() */
@@ -51,7 +56,7 @@ int remote_hold(struct remote *r);
 /*
  * remote_call() - one call; *result is the kernel's value or -errno
  *
- * Returns 0, or -ESRCH when the thread ended (dead and status are set).
+ * Returns 0, or -ESRCH when the thread ended or was killed (dead is set).
  */
 int remote_call(struct remote *r, uint64_t nr, const uint64_t args[6],
 		int64_t *result);
