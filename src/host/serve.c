@@ -21,7 +21,6 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
-#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -382,23 +381,11 @@ static int session_serve(struct session *s)
 
 /* --- the loops ------------------------------------------------------------ */
 
-#define TICK_MS 250	/* remote_wait() needs one */
-
-static void on_tick(int sig)
-{
-	(void)sig;
-}
-
 static int open_signals(void)
 {
-	const struct timeval period = { .tv_usec = TICK_MS * 1000 };
-	const struct itimerval tick = { period, period };
-	struct sigaction sa = { .sa_handler = on_tick };
 	sigset_t set;
 	int fd;
 
-	sigaction(SIGALRM, &sa, NULL);
-	setitimer(ITIMER_REAL, &tick, NULL);
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);

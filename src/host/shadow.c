@@ -513,11 +513,17 @@ static int serve_notify(struct nursery *n, const struct given *v, size_t nv)
 	struct seccomp_notif req = { 0 };
 	struct seccomp_notif_resp resp = { 0 };
 	struct pollfd p = { .fd = n->listener, .events = POLLIN };
+	int ready;
 
 	/* Without a limit a mapper that was killed would hold us up. */
-	if (poll(&p, 1, 10000) != 1 ||
-	    ioctl(n->listener, SECCOMP_IOCTL_NOTIF_RECV, &req) < 0)
+	do
+		ready = poll(&p, 1, 10000);
+	while (ready < 0 && errno == EINTR);
+	if (ready != 1)
 		return -ESRCH;
+	while (ioctl(n->listener, SECCOMP_IOCTL_NOTIF_RECV, &req) < 0)
+		if (errno != EINTR)
+			return -ESRCH;
 	resp.id = req.id;
 	for (size_t i = 0; i < nv && !resp.error; i++) {
 		struct seccomp_notif_addfd add = {

@@ -45,8 +45,8 @@ void remote_set_call(struct user_regs_struct *regs, uint64_t nr,
 /*
  * remote_wait() - waitpid(2) for one thread, any stop or end
  *
- * 0, or -ESRCH: it has ended and cannot be waited for yet. The process needs
- * a SIGALRM handler without SA_RESTART and a timer for that.
+ * 0, or -ESRCH: it has ended and cannot be waited for yet. That is seen only
+ * where signals interrupt the wait now and then (the tracer's tick).
  */
 int remote_wait(pid_t tid, int *status);
 
