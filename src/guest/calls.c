@@ -88,7 +88,6 @@ struct verdict {
 	bool rewrite[6];	/* argument i becomes ... */
 	size_t text[6];		/* ... this part of the scratch */
 	size_t used;		/* bytes of scratch */
-	bool fd_itself;		/* "" or NULL: the dirfd is meant */
 	int own_fd;		/* a path named this host descriptor, or -1 */
 	char abs[PATH_MAX];	/* of the last path */
 };
@@ -151,7 +150,6 @@ static void judge_path(struct tracer *tr, struct task *t,
 
 	if (!t->args[i] && dirfd != AT_FDCWD) {
 		/* utimensat(2), statx(2): NULL means the descriptor. */
-		v->fd_itself = true;
 		if (is_host_fd(t, dirfd))
 			v->nhost++;
 		else
@@ -175,7 +173,6 @@ static void judge_path(struct tracer *tr, struct task *t,
 		break;
 	case PLACE_FD_ITSELF:
 		v->nhost++;
-		v->fd_itself = true;
 		break;
 	case PLACE_OWN_FD:
 		v->nhost++;
@@ -249,8 +246,8 @@ static void opened(struct tracer *tr, struct task *t, int64_t result)
 }
 
 /* The number is the target's kernel's choice: the lowest that is free. */
-int64_t placeholder_new(struct tracer *tr, struct task *t, int lowest,
-			bool cloexec)
+static int64_t placeholder_new(struct tracer *tr, struct task *t, int lowest,
+			       bool cloexec)
 {
 	return task_native(tr, t, SYS_fcntl, (uint64_t)tr->hidden.placeholder,
 			   cloexec ? F_DUPFD_CLOEXEC : F_DUPFD,

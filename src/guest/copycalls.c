@@ -49,7 +49,6 @@ static int64_t at_source(struct tracer *tr, struct task *t, bool host,
 			 uint64_t nr, uint64_t a0, uint64_t a1)
 {
 	uint64_t args[6] = { a0, a1 };
-
 	int err;
 
 	if (!host)
@@ -78,8 +77,7 @@ static void finish(struct tracer *tr, struct task *t, int64_t result)
 	if (c->out.has_off && result > 0)
 		task_write(t, c->out.off_at, &c->out.off, sizeof(c->out.off));
 	drop_pipe(tr, t, c);
-	task_native(tr, t, SYS_munmap, c->bounce, BOUNCE, 0, 0, 0, 0);
-	mm_remove(t->proc->mm, c->bounce, c->bounce + BOUNCE);
+	mem_unmap_private(tr, t, c->bounce, BOUNCE);
 	free(c);
 	task_return(tr, t, result);
 }

@@ -54,6 +54,8 @@ static void do_exec(struct task *t, uint64_t nr, const uint64_t args[6])
 {
 	struct user_regs_struct regs = t->regs;
 
+	if (t->remote.fate)
+		return;
 	regs.orig_rax = nr;
 	remote_set_call(&regs, nr, args);
 	t->in_exec = true;
@@ -98,9 +100,8 @@ static int open_on_host(struct tracer *tr, struct task *t, int dirfd,
 	uint64_t args[6] = { (uint64_t)(int64_t)dirfd, 0,
 			     O_RDONLY | O_NONBLOCK | O_CLOEXEC |
 			     (nofollow ? O_NOFOLLOW : 0) };
-	struct msg m = { .type = MSG_GETFD };
 	int64_t there;
-	int err = shadow_ready(tr, t), got = -1;
+	int err = shadow_ready(tr, t), got;
 
 	if (err)
 		return err;
@@ -113,15 +114,13 @@ static int open_on_host(struct tracer *tr, struct task *t, int dirfd,
 	}
 	if (there < 0)
 		return (int)there;
-	m.fd.shadow = t->proc->shadow;
-	m.fd.fd = (uint32_t)there;
-	err = client_request(&tr->client, &m, -1, &got);
+	got = fd_fetch_host(tr, t, (int)there);
 	args[0] = (uint64_t)there;
 	shadow_sync(tr, t, SLOT_CALL, SYS_close, args, -1);
-	return err ? err : got;
+	return got;
 }
 
-/* Bytes of target memory that end in NUL; their length, or -errno. */
+/* Entries of an argument list before its NULL, or -errno. */
 static ssize_t count_args(struct task *t, uint64_t argv)
 {
 	uint64_t ptr;

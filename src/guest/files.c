@@ -122,20 +122,26 @@ void fs_unref(struct fs *fs)
 	free(fs);
 }
 
+int fd_fetch_host(struct tracer *tr, struct task *t, int fd)
+{
+	struct msg m = { .type = MSG_GETFD };
+	int got = -1, err;
+
+	m.fd.shadow = t->proc->shadow;
+	m.fd.fd = (uint32_t)fd;
+	err = client_request(&tr->client, &m, -1, &got);
+	return err ? err : got < 0 ? -EBADF : got;
+}
+
 int fd_fetch(struct tracer *tr, struct task *t, int fd)
 {
 	int pidfd cleanup_fd = -1;
 	int got;
 
 	if (is_host_fd(t, fd)) {
-		struct msg m = { .type = MSG_GETFD };
 		int err = shadow_ready(tr, t);
 
-		m.fd.shadow = t->proc->shadow;
-		m.fd.fd = (uint32_t)fd;
-		if (!err)
-			err = client_request(&tr->client, &m, -1, &got);
-		return err ? err : got < 0 ? -EBADF : got;
+		return err ? err : fd_fetch_host(tr, t, fd);
 	}
 	/* By the thread (PIDFD_THREAD, Linux 6.9): the first one may be gone. */
 	pidfd = (int)syscall(SYS_pidfd_open, t->tid, O_EXCL);

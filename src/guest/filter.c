@@ -189,7 +189,6 @@ void call_seccomp(struct tracer *tr, struct task *t)
 		   prog.len * sizeof(*v));
 	r = task_native(tr, t, t->nr, t->args[0], t->args[1], (uint64_t)room,
 			t->args[3], t->args[4], 0);
-	task_native(tr, t, SYS_munmap, (uint64_t)room, room_len, 0, 0, 0, 0);
-	mm_remove(t->proc->mm, (uint64_t)room, (uint64_t)room + room_len);
+	mem_unmap_private(tr, t, (uint64_t)room, room_len);
 	task_return(tr, t, r);
 }

@@ -27,8 +27,6 @@
 #include "guest/callfmt.h"
 #include "wire/calls.h"
 
-extern const uint8_t blob_gate[];
-
 static void futex_wake(uint32_t *word)
 {
 	syscall(SYS_futex, word, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
@@ -120,7 +118,7 @@ static int make_executor(struct tracer *tr, struct task *t)
 
 	m.thread.shadow = t->proc->shadow;
 	m.thread.thread = (uint32_t)t->slot_index;
-	m.thread.slot = SLOT_BASE + (uint64_t)t->slot_index * SLOT_STRIDE;
+	m.thread.slot = task_slot_gva(t);
 	m.thread.seq = t->seq;
 	err = client_request(&tr->client, &m, -1, NULL);
 	if (err)
@@ -376,13 +374,12 @@ static bool aims_at_capsule(const struct task *t, uint64_t nr,
 void task_forward(struct tracer *tr, struct task *t, uint32_t op, uint64_t nr,
 		  const uint64_t args[6], int newfd, then_fn then)
 {
-	struct gate_header gate;
 	struct user_regs_struct regs = t->regs;
 	struct slot *s;
 	int err;
 
 	t->then = then;
-	err = t->remote.dead ? -EIO : shadow_ready(tr, t);
+	err = t->remote.fate ? -EIO : shadow_ready(tr, t);
 	if (err && err != -EIO) {
 		log_err("process %d: its shadow could not be prepared: %s",
 			t->tid, strerror(-err));
@@ -398,7 +395,6 @@ void task_forward(struct tracer *tr, struct task *t, uint32_t op, uint64_t nr,
 			task_return(tr, t, err);
 		return;
 	}
-	memcpy(&gate, blob_gate, sizeof(gate));
 	s = t->slot;
 	s->rdi = t->regs.rdi;
 	s->rsi = t->regs.rsi;
@@ -408,17 +404,13 @@ void task_forward(struct tracer *tr, struct task *t, uint32_t op, uint64_t nr,
 	s->rcx = t->regs.rip;
 	s->r11 = t->regs.eflags;
 	s->post = then || tr->trace || tr->want_stats || t->remote.masked;
-	t->fwd_nr = nr;
-	memcpy(t->fwd_args, args, sizeof(t->fwd_args));
 	t->in_gate = true;
 	t->cancelled = false;
 	tr->stats.forwarded++;
 	if (tr->trace || tr->want_stats)
 		t->started = now_seconds();
 	publish(t, op, nr, args, newfd);
-	regs.rip = GATE_BASE + gate.wait;
-	regs.r12 = SLOT_BASE + (uint64_t)t->slot_index * SLOT_STRIDE;
-	regs.orig_rax = ~0ULL;
+	task_wait_regs(t, &regs);
 	remote_set_regs(t->tid, &regs);
 	ptrace(PTRACE_CONT, t->tid, NULL, NULL);
 }
@@ -485,4 +477,13 @@ void forward_cancel(struct tracer *tr, struct task *t)
 	m.thread.thread = (uint32_t)t->slot_index;
 	m.thread.seq = t->seq;
 	(void)client_request(&tr->client, &m, -1, NULL);
+}
+
+/* As the executor would have published it; the gate finds it. */
+void forward_abandon(struct task *t)
+{
+	t->slot->result = -EIO;
+	t->slot->signal = 0;
+	__atomic_store_n(&t->slot->resp_seq, t->seq, __ATOMIC_RELEASE);
+	futex_wake(&t->slot->resp_seq);
 }

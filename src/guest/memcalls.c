@@ -170,6 +170,13 @@ int64_t mem_map_private(struct tracer *tr, struct task *t, uint64_t len)
 	return err ? err : at;
 }
 
+void mem_unmap_private(struct tracer *tr, struct task *t, uint64_t at,
+		       uint64_t len)
+{
+	task_native(tr, t, SYS_munmap, at, len, 0, 0, 0, 0);
+	mm_remove(t->proc->mm, at, at + len);
+}
+
 /* --- mmap ---------------------------------------------------------------- */
 
 static void finish_map(struct tracer *tr, struct task *t, struct region *r,

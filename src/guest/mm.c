@@ -14,7 +14,6 @@
 #include "base/num.h"
 #include "capsule/abi.h"
 
-#define USER_END	0x7ffffffff000ULL
 
 int mm_new(struct memory *memory, struct mm **out)
 {

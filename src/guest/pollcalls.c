@@ -191,7 +191,6 @@ static bool deliver_masked(struct task *t, const struct wait *w)
 {
 	const int64_t none[2] = { 0, 0 };
 	struct user_regs_struct regs = t->regs;
-	int status;
 
 	memcpy((char *)t->slot + SLOT_SCRATCH, none, sizeof(none));
 	remote_set_call(&regs, SYS_ppoll, (uint64_t[6]){ 0, 0, task_scratch(t),
@@ -199,9 +198,7 @@ static bool deliver_masked(struct task *t, const struct wait *w)
 	regs.orig_rax = SYS_ppoll;
 	remote_end(&t->remote);
 	if (remote_set_regs(t->tid, &regs) < 0 ||
-	    ptrace(PTRACE_SYSCALL, t->tid, NULL, NULL) < 0 ||
-	    remote_wait(t->tid, &status) < 0 ||
-	    status >> 8 != (SIGTRAP | 0x80) ||
+	    remote_leave(&t->remote) < 0 ||
 	    remote_get_regs(t->tid, &regs) < 0)
 		return false;
 	return is_restart_code((int64_t)regs.rax) ||
@@ -209,6 +206,13 @@ static bool deliver_masked(struct task *t, const struct wait *w)
 }
 
 /* --- taking turns ---------------------------------------------------------- */
+
+static void lengthen_turn(struct wait *w)
+{
+	w->turn_ms *= 2;
+	if (w->turn_ms > TURN_MAX_MS)
+		w->turn_ms = TURN_MAX_MS;
+}
 
 static void wait_end(struct tracer *tr, struct task *t, int64_t result)
 {
@@ -232,11 +236,8 @@ static void wait_end(struct tracer *tr, struct task *t, int64_t result)
 				  (w->timeval ? 1e6 : 1e9));
 		task_write(t, w->left_at, tv, sizeof(tv));
 	}
-	if (w->room_len) {
-		task_native(tr, t, SYS_munmap, w->room, w->room_len, 0, 0, 0,
-			    0);
-		mm_remove(t->proc->mm, w->room, w->room + w->room_len);
-	}
+	if (w->room_len)
+		mem_unmap_private(tr, t, w->room, w->room_len);
 	wait_free(w);
 	task_return(tr, t, result);
 }
@@ -330,8 +331,7 @@ static void local_polled(struct tracer *tr, struct task *t, int64_t result)
 		wait_end(tr, t, result + w->ready_host);
 		return;
 	}
-	w->turn_ms = w->turn_ms * 2 > TURN_MAX_MS ? TURN_MAX_MS :
-						    w->turn_ms * 2;
+	lengthen_turn(w);
 	turn(tr, t);
 }
 
@@ -583,8 +583,7 @@ static void epoll_slept(struct tracer *tr, struct task *t, int64_t result)
 		epoll_end(tr, t, result);
 		return;
 	}
-	w->turn_ms = w->turn_ms * 2 > TURN_MAX_MS ? TURN_MAX_MS :
-						    w->turn_ms * 2;
+	lengthen_turn(w);
 	epoll_turn(tr, t);
 }
 

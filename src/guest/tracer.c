@@ -76,10 +76,21 @@ ssize_t task_write(struct task *t, uint64_t addr, const void *buf, size_t len)
 
 /* --- slots --------------------------------------------------------------- */
 
+uint64_t task_slot_gva(const struct task *t)
+{
+	return SLOT_BASE + (uint64_t)t->slot_index * SLOT_STRIDE;
+}
+
 uint64_t task_scratch(const struct task *t)
 {
-	return SLOT_BASE + (uint64_t)t->slot_index * SLOT_STRIDE +
-	       SLOT_SCRATCH;
+	return task_slot_gva(t) + SLOT_SCRATCH;
+}
+
+void task_wait_regs(const struct task *t, struct user_regs_struct *regs)
+{
+	regs->rip = GATE_BASE + gate().wait;
+	regs->r12 = task_slot_gva(t);
+	regs->orig_rax = ~0ULL;
 }
 
 /* Where a slot is in the arena. */
@@ -123,29 +134,26 @@ int task_slot(struct tracer *tr, struct task *t)
 	return 0;
 }
 
-/* The slot of a task whose address space is gone, or of one that ends. */
-void task_forget_slot(struct task *t)
-{
-	if (!t->slot)
-		return;
-	munmap(t->slot, SLOT_STRIDE);
-	t->slot = NULL;
-	t->slot_index = -1;
-}
-
+/* The slot of a task that leaves its address space, or ends. */
 static void release_slot(struct task *t)
 {
 	int i = t->slot_index;
 
-	if (t->slot)
-		t->proc->mm->slots_used[i / 64] &= ~(1ULL << (i % 64));
-	task_forget_slot(t);
+	if (!t->slot)
+		return;
+	t->proc->mm->slots_used[i / 64] &= ~(1ULL << (i % 64));
+	munmap(t->slot, SLOT_STRIDE);
+	t->slot = NULL;
+	t->slot_index = -1;
 }
 
 /* --- what handlers do ---------------------------------------------------- */
 
 static void resume(struct task *t, unsigned long sig)
 {
+	/* What is not ours any more is not ours to let go, either. */
+	if (t->remote.fate)
+		return;
 	/* ESRCH: it was killed meanwhile, and its end is on its way to us. */
 	ptrace(PTRACE_CONT, t->tid, NULL, sig);
 }
@@ -173,19 +181,11 @@ void task_allow(struct tracer *tr, struct task *t)
 static void return_restart(struct task *t, int64_t value)
 {
 	struct user_regs_struct regs = t->regs;
-	int status;
 
 	/* Out of the seccomp stop first: there, orig_rax would be run. */
 	regs.orig_rax = ~0ULL;
-	if (remote_set_regs(t->tid, &regs) < 0 ||
-	    ptrace(PTRACE_SYSCALL, t->tid, NULL, NULL) < 0 ||
-	    remote_wait(t->tid, &status) < 0)
+	if (remote_set_regs(t->tid, &regs) < 0 || remote_leave(&t->remote) < 0)
 		return;
-	if (!WIFSTOPPED(status)) {
-		t->remote.dead = true;
-		t->remote.status = status;
-		return;
-	}
 	/* Its own restart block is not about this call. */
 	if (value == -ERESTART_RESTARTBLOCK)
 		value = -ERESTARTNOHAND;
@@ -206,7 +206,7 @@ void task_return(struct tracer *tr, struct task *t, int64_t value)
 	t->cancelled = false;
 	t->then = NULL;
 	task_set_path(t, NULL);
-	if (t->remote.dead)
+	if (t->remote.fate)
 		return;
 	if (is_restart_code(value)) {
 		return_restart(t, value);
@@ -227,8 +227,6 @@ int64_t task_native(struct tracer *tr, struct task *t, uint64_t nr,
 	int err;
 
 	tr->stats.native++;
-	if (t->remote.dead)
-		return -ESRCH;
 	regs.rip = GATE_BASE + gate().one;
 	remote_set_call(&regs, nr, (uint64_t[6]){ a0, a1, a2, a3, a4, a5 });
 	err = remote_run(&t->remote, &regs);
@@ -247,6 +245,8 @@ void task_native_later(struct tracer *tr, struct task *t, uint64_t nr,
 	struct user_regs_struct regs = t->regs;
 
 	tr->stats.native++;
+	if (t->remote.fate)
+		return;
 	/* A signal that waits is to interrupt it, not to wait for it. */
 	if (t->remote.masked) {
 		then(tr, t, -ERESTARTSYS);
@@ -277,8 +277,6 @@ int task_batch(struct tracer *tr, struct task *t,
 		regs.rip = GATE_BASE + gate().batch;
 		regs.r12 = task_scratch(t);
 		regs.r13 = part;
-		if (t->remote.dead)
-			return -ESRCH;
 		err = remote_run(&t->remote, &regs);
 		if (err)
 			return err;
@@ -310,6 +308,14 @@ static struct task *task_new(struct tracer *tr, pid_t tid, struct proc *proc)
 	proc->nalive++;
 	tr->stats.threads++;
 	return t;
+}
+
+static void task_free(struct task *t)
+{
+	free(t->u.path);
+	free(t->copy);
+	wait_free(t->wait);
+	free(t);
 }
 
 static uint64_t rlimit_fsize(pid_t pid)
@@ -375,24 +381,9 @@ static void task_end(struct tracer *tr, struct task *t, int status)
 	if (p->ntasks > 1)
 		executor_drop(tr, t);
 	release_slot(t);
-	free(t->u.path);
-	free(t->copy);
-	wait_free(t->wait);
-	free(t);
+	task_free(t);
 	if (--p->ntasks == 0)
 		proc_end(tr, p);
-}
-
-/* It died under a handler's hands. */
-static void task_died(struct tracer *tr, struct task *t)
-{
-	if (!t->remote.ending) {
-		task_end(tr, t, t->remote.status);
-		return;
-	}
-	t->remote.ending = false;
-	note_exit(tr, t);
-	resume(t, 0);
 }
 
 /* The flags of the clone that a thread is in, however it was asked for. */
@@ -461,6 +452,8 @@ static void restore_ctid(struct task *t)
 	t->u.a = 0;
 }
 
+static void settle_fate(struct tracer *tr, struct task *t);
+
 /* Values of tracer.early: how a child was seen before its parent told of it. */
 static char stopped_early, ended_early;
 
@@ -513,13 +506,13 @@ static void task_cloned(struct tracer *tr, struct task *t, int event)
 			t->tid, strerror(child ? -err : ENOMEM));
 		kill(tid, SIGKILL);
 	}
-	if (child && child->remote.dead)
-		task_died(tr, child);
-	else if (child)
+	if (child)
 		task_return(tr, child, 0);
 	else
 		ptrace(PTRACE_CONT, tid, NULL, NULL);
 	resume(t, 0);
+	if (child)
+		settle_fate(tr, child);
 }
 
 /*
@@ -544,8 +537,7 @@ static struct task *task_execed(struct tracer *tr, pid_t tid)
 			old->proc->nalive--;
 		placement_end(tr, old);
 		idmap_take(&tr->tasks, (uint32_t)tid);
-		free(old->u.path);
-		free(old);
+		task_free(old);
 	}
 	if (!t)
 		return NULL;
@@ -595,10 +587,33 @@ static void handle_exec(struct tracer *tr, pid_t tid)
 	}
 	if (!err)
 		exec_name(tr, t);
-	if (t->remote.dead)
-		task_died(tr, t);
-	else
-		task_return(tr, t, (int64_t)t->regs.rax);
+	task_return(tr, t, (int64_t)t->regs.rax);
+	settle_fate(tr, t);
+}
+
+/* What a handler found out about its thread, as if it were reported now. */
+static void settle_fate(struct tracer *tr, struct task *t)
+{
+	const enum remote_fate fate = t->remote.fate;
+
+	t->remote.fate = REMOTE_ALIVE;
+	switch (fate) {
+	case REMOTE_ALIVE:
+		break;
+	case REMOTE_ENDED:
+		task_end(tr, t, t->remote.status);
+		break;
+	case REMOTE_EXITING:
+		note_exit(tr, t);
+		resume(t, 0);
+		break;
+	case REMOTE_GOING:
+		note_exit(tr, t);
+		break;
+	case REMOTE_REPLACED:
+		handle_exec(tr, t->tid);
+		break;
+	}
 }
 
 /* --- signals ------------------------------------------------------------- */
@@ -667,10 +682,7 @@ static void handle_signal(struct tracer *tr, struct task *t, int sig)
 		t->slot->post = 1;
 		/* It may be past the look at post: back to the start. */
 		if (remote_get_regs(t->tid, &regs) == 0) {
-			regs.rip = GATE_BASE + gate().wait;
-			regs.r12 = SLOT_BASE +
-				   (uint64_t)t->slot_index * SLOT_STRIDE;
-			regs.orig_rax = ~0ULL;
+			task_wait_regs(t, &regs);
 			remote_set_regs(t->tid, &regs);
 		}
 		forward_cancel(tr, t);
@@ -768,7 +780,7 @@ static void handle_stop(struct tracer *tr, pid_t tid, int status)
 	case PTRACE_EVENT_VFORK:
 	case PTRACE_EVENT_CLONE:
 		task_cloned(tr, t, event);
-		return;		/* t may be gone */
+		break;
 	case PTRACE_EVENT_EXIT:
 		note_exit(tr, t);
 		resume(t, 0);
@@ -787,8 +799,7 @@ static void handle_stop(struct tracer *tr, pid_t tid, int status)
 	default:
 		resume(t, 0);
 	}
-	if (t->remote.dead)
-		task_died(tr, t);
+	settle_fate(tr, t);
 }
 
 static struct proc *find_shadow(struct tracer *tr, uint32_t id)
@@ -815,12 +826,7 @@ static void answer_orphans(struct tracer *tr, const struct proc *only)
 		if (!t->in_gate || !t->slot || (only && t->proc != only) ||
 		    t->slot->resp_seq == t->seq)
 			continue;
-		t->slot->result = -EIO;
-		t->slot->signal = 0;
-		__atomic_store_n(&t->slot->resp_seq, t->seq,
-				 __ATOMIC_RELEASE);
-		syscall(SYS_futex, &t->slot->resp_seq, 1 /* FUTEX_WAKE */,
-			INT32_MAX, NULL, NULL, 0);
+		forward_abandon(t);
 	}
 }
 

@@ -112,13 +112,11 @@ struct task {
 	struct copy *copy;	/* owned: copycalls.c */
 	struct wait *wait;	/* owned: pollcalls.c */
 	then_fn then;		/* NULL: the result is the program's */
-	uint64_t fwd_nr;	/* what was forwarded, for --trace */
-	uint64_t fwd_args[6];
 	double started;		/* seconds, monotonic */
 	struct {		/* of the handler that set then */
 		int fd;
 		int flags;
-		uint64_t a, b, c, d;
+		uint64_t a, b;
 		char *path;	/* owned */
 	} u;
 };
@@ -209,8 +207,11 @@ ssize_t task_write(struct task *t, uint64_t addr, const void *buf,
 
 /* task_slot() - give the task its slot; 0, -EAGAIN (too many) or -ENOMEM */
 int task_slot(struct tracer *tr, struct task *t);
-uint64_t task_scratch(const struct task *t);	/* its GVA */
-void task_forget_slot(struct task *t);
+uint64_t task_slot_gva(const struct task *t);
+uint64_t task_scratch(const struct task *t);	/* GVA of its scratch */
+
+/* task_wait_regs() - registers that wait in the gate for the slot's answer */
+void task_wait_regs(const struct task *t, struct user_regs_struct *regs);
 
 double now_seconds(void);
 
@@ -246,6 +247,8 @@ int shadow_ready(struct tracer *tr, struct task *t);
 
 void forward_answered(struct tracer *tr, struct task *t); /* at MAGIC_STOP */
 void forward_cancel(struct tracer *tr, struct task *t);
+/* forward_abandon() - nobody will answer what t waits for: EIO */
+void forward_abandon(struct task *t);
 
 /* fork, exec, end of a process as the shadows see it */
 int shadow_fork(struct tracer *tr, struct proc *parent, struct proc *child,
@@ -274,10 +277,6 @@ void forward_newfd(struct tracer *tr, struct task *t, uint64_t nr,
 		   const uint64_t args[6], bool cloexec, int lowest,
 		   const char *path, int flags);
 
-/* placeholder_new() - its number in the target, or -errno */
-int64_t placeholder_new(struct tracer *tr, struct task *t, int lowest,
-			bool cloexec);
-
 /* --- memcalls.c, execcalls.c, fdcalls.c, copycalls.c, pollcalls.c ---------- */
 
 typedef void (*call_fn)(struct tracer *tr, struct task *t);
@@ -287,6 +286,8 @@ void memcall_handle(struct tracer *tr, struct task *t);
 int mem_setup(struct tracer *tr, struct task *t);
 /* mem_map_private() - as mmap(NULL, len, RW, PRIVATE|ANON) in the target */
 int64_t mem_map_private(struct tracer *tr, struct task *t, uint64_t len);
+void mem_unmap_private(struct tracer *tr, struct task *t, uint64_t at,
+		       uint64_t len);
 /* mem_fork() - the child's own copy of everything private */
 int mem_fork(struct tracer *tr, struct task *parent, struct task *child);
 
@@ -353,6 +354,8 @@ static inline bool is_hidden_fd(const struct tracer *tr, int fd)
  * its shadow (a host one): a descriptor of ours, or -errno
  */
 int fd_fetch(struct tracer *tr, struct task *t, int fd);
+/* fd_fetch_host() - the same by its number in a shadow that is ready */
+int fd_fetch_host(struct tracer *tr, struct task *t, int fd);
 
 /* fd_install() - put a descriptor of ours into the target: its number there */
 int fd_install(struct tracer *tr, struct task *t, int fd);

@@ -541,7 +541,7 @@ static int serve_notify(struct nursery *n, const struct given *v, size_t nv)
 	return resp.error;
 }
 
-/* A batch whose call number `at` is the notify. */
+/* A batch with one MAGIC_NOTIFY in it, from the table of either shadow. */
 static int run_with_notify(struct shadow *s, struct shadow *table,
 			   const struct batch_call *calls, size_t n,
 			   const struct given *v, size_t nv)

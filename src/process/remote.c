@@ -77,6 +77,8 @@ int remote_hold(struct remote *r)
 {
 	uint64_t all = ~0ULL;
 
+	if (r->fate)
+		return -ESRCH;
 	if (r->masked)
 		return 0;
 	if (pt(PTRACE_GETSIGMASK, r->tid, (void *)sizeof(r->mask),
@@ -89,6 +91,8 @@ int remote_hold(struct remote *r)
 
 void remote_end(struct remote *r)
 {
+	if (r->fate)
+		return;
 	if (r->masked)
 		pt(PTRACE_SETSIGMASK, r->tid, (void *)sizeof(r->mask),
 		   &r->mask);
@@ -96,6 +100,12 @@ void remote_end(struct remote *r)
 	if (r->stopped)
 		syscall(SYS_tkill, r->tid, SIGSTOP);
 	r->stopped = false;
+}
+
+static int lost(struct remote *r, enum remote_fate fate)
+{
+	r->fate = fate;
+	return -ESRCH;
 }
 
 enum seen { SEEN_SYSCALL, SEEN_SECCOMP, SEEN_EVENT, SEEN_SIGNAL };
@@ -115,20 +125,13 @@ static int next_stop(struct remote *r, unsigned int how, enum seen *seen)
 		int event;
 
 		if (pt(how, r->tid, NULL, sig) < 0) {
-			if (errno != ESRCH)
-				return -errno;
 			/* Killed while it was stopped, it is on its way. */
-			r->dead = r->ending = true;
-			return -ESRCH;
+			return errno == ESRCH ? lost(r, REMOTE_GOING) : -errno;
 		}
-		if (remote_wait(r->tid, &r->status) < 0) {
-			r->dead = r->ending = true;
-			return -ESRCH;
-		}
-		if (!WIFSTOPPED(r->status)) {
-			r->dead = true;
-			return -ESRCH;
-		}
+		if (remote_wait(r->tid, &r->status) < 0)
+			return lost(r, REMOTE_GOING);
+		if (!WIFSTOPPED(r->status))
+			return lost(r, REMOTE_ENDED);
 		sig = NULL;
 		event = r->status >> 16;
 		if (WSTOPSIG(r->status) == (SIGTRAP | 0x80)) {
@@ -144,11 +147,12 @@ static int next_stop(struct remote *r, unsigned int how, enum seen *seen)
 			r->stopped = WSTOPSIG(r->status) != SIGTRAP;
 			continue;
 		}
-		if (event == PTRACE_EVENT_EXIT) {
-			/* Its end may have to wait for other threads. */
-			r->dead = r->ending = true;
-			return -ESRCH;
-		}
+		if (event == PTRACE_EVENT_EXIT)
+			return lost(r, REMOTE_EXITING);
+		/* None of ours executes a program: the leader has gone
+		 * without a word, and its id to the thread that did. */
+		if (event == PTRACE_EVENT_EXEC)
+			return lost(r, REMOTE_REPLACED);
 		if (event) {
 			unsigned long child = 0;
 
@@ -182,6 +186,8 @@ int remote_call(struct remote *r, uint64_t nr, const uint64_t args[6],
 	enum seen seen = SEEN_SIGNAL;
 	int err;
 
+	if (r->fate)
+		return -ESRCH;
 	err = remote_get_regs(r->tid, &want);
 	if (err)
 		return err;
@@ -225,6 +231,8 @@ int remote_run(struct remote *r, struct user_regs_struct *regs)
 	enum seen seen = SEEN_SIGNAL;
 	int err;
 
+	if (r->fate)
+		return -ESRCH;
 	regs->orig_rax = ~0ULL;
 	err = remote_set_regs(r->tid, regs);
 	while (!err) {
@@ -239,5 +247,15 @@ int remote_run(struct remote *r, struct user_regs_struct *regs)
 		if (!err && regs->orig_rax == MAGIC_STOP)
 			return 0;
 	}
+	return err;
+}
+
+int remote_leave(struct remote *r)
+{
+	enum seen seen = SEEN_SIGNAL;
+	int err = r->fate ? -ESRCH : 0;
+
+	while (!err && seen != SEEN_SYSCALL)
+		err = next_stop(r, PTRACE_SYSCALL, &seen);
 	return err;
 }

@@ -22,15 +22,27 @@
 #include <sys/types.h>
 #include <sys/user.h>
 
+/*
+ * What has become of the thread under our hands. The main loop of the caller
+ * has to know what is still to be reported and what has been consumed.
+ */
+enum remote_fate {
+	REMOTE_ALIVE = 0,
+	REMOTE_ENDED,		/* its last wait status is consumed: status */
+	REMOTE_EXITING,		/* stands in its exit stop, to be resumed */
+	REMOTE_GOING,		/* killed; its end will be reported */
+	REMOTE_REPLACED,	/* another thread's exec took its id, and
+				 * stands in the stop of that event */
+};
+
 struct remote {
 	pid_t tid;
 	uint64_t insn;		/* address of a `syscall` instruction */
 	bool masked;		/* signals are held back, old mask below */
 	uint64_t mask;
 	bool stopped;		/* a SIGSTOP is to be sent again */
-	bool dead;		/* it ended meanwhile: ... */
-	bool ending;		/* ... its end is still to come, or ... */
-	int status;		/* ... this is its wait status, consumed */
+	enum remote_fate fate;	/* anything but alive: it is left alone */
+	int status;		/* as waitpid(2) gave it last */
 	pid_t child;		/* of the last clone(2) made by remote_call() */
 };
 
@@ -56,7 +68,7 @@ int remote_hold(struct remote *r);
 /*
  * remote_call() - one call; *result is the kernel's value or -errno
  *
- * Returns 0, or -ESRCH when the thread ended or was killed (dead is set).
+ * Returns 0, or -ESRCH when the thread is no longer ours (fate is set).
  */
 int remote_call(struct remote *r, uint64_t nr, const uint64_t args[6],
 		int64_t *result);
@@ -69,6 +81,13 @@ int remote_call(struct remote *r, uint64_t nr, const uint64_t args[6],
  * fault: the thread is then in a signal stop).
  */
 int remote_run(struct remote *r, struct user_regs_struct *regs);
+
+/*
+ * remote_leave() - let the thread go to the end of the call it is in
+ *
+ * It is then in the call's exit stop. Returns 0 or -ESRCH as above.
+ */
+int remote_leave(struct remote *r);
 
 /* remote_end() - give the thread its signal mask back */
 void remote_end(struct remote *r);

@@ -116,7 +116,7 @@ static void thread_execs(void)
 	put(in("x"), "read after exec");
 	spawned(pid) {
 		round_file = in("x");
-		rounds_left = 15;
+		rounds_left = 40;
 		exec_round();
 	}
 	reap(pid);
