@@ -54,6 +54,15 @@
 #define SLOT_RESULT	72	/* s64 */
 #define SLOT_POST	128	/* u32, not 0: the gate stops when done */
 #define SLOT_REGS	136	/* u64: rdi rsi rdx r10 r12 rcx r11 */
+/*
+ * In a VM, where the host cannot wake the target: how often the gate looks
+ * before it pauses, and the pause, which doubles up to the maximum. 0: the
+ * gate is woken.
+ */
+#define SLOT_SPIN	192	/* u32 */
+#define SLOT_PAUSE	200	/* struct timespec, less than a second */
+#define SLOT_PAUSE_NS	208
+#define SLOT_PAUSE_MAX_NS 8000000
 #define SLOT_SCRATCH	0x1000	/* two paths, or a table of calls to inject */
 #define SLOT_SCRATCH_SIZE (SLOT_STRIDE - SLOT_SCRATCH)
 
@@ -112,6 +121,9 @@ struct slot {
 	uint32_t post;
 	uint32_t pad2;
 	uint64_t rdi, rsi, rdx, r10, r12, rcx, r11;
+	uint32_t spin;
+	uint32_t pad3;
+	int64_t pause_s, pause_ns;
 };
 
 _Static_assert(offsetof(struct slot, args) == SLOT_ARGS, "abi");
@@ -119,6 +131,9 @@ _Static_assert(offsetof(struct slot, resp_seq) == SLOT_RESP_SEQ, "abi");
 _Static_assert(offsetof(struct slot, result) == SLOT_RESULT, "abi");
 _Static_assert(offsetof(struct slot, post) == SLOT_POST, "abi");
 _Static_assert(offsetof(struct slot, rdi) == SLOT_REGS, "abi");
+_Static_assert(offsetof(struct slot, spin) == SLOT_SPIN, "abi");
+_Static_assert(offsetof(struct slot, pause_s) == SLOT_PAUSE, "abi");
+_Static_assert(offsetof(struct slot, pause_ns) == SLOT_PAUSE_NS, "abi");
 
 /* Both blobs begin with the offsets of their entry points. */
 struct gate_header {

@@ -32,11 +32,27 @@ gate_wait:
 	mov	SLOT_RESP_SEQ(%r12), %edx
 	cmp	SLOT_REQ_SEQ(%r12), %edx
 	je	gate_leave
-	lea	SLOT_RESP_SEQ(%r12), %rdi
+	mov	SLOT_SPIN(%r12), %eax
+	test	%eax, %eax
+	jz	1f
+	dec	%eax
+	mov	%eax, SLOT_SPIN(%r12)
+	pause
+	jmp	gate_wait
+
+1:	lea	SLOT_RESP_SEQ(%r12), %rdi
 	xor	%esi, %esi			/* FUTEX_WAIT */
-	xor	%r10d, %r10d			/* no timeout */
-	mov	$__NR_futex, %eax
+	xor	%r10d, %r10d			/* no timeout, or the pause */
+	cmp	%r10, SLOT_PAUSE_NS(%r12)
+	je	2f
+	lea	SLOT_PAUSE(%r12), %r10
+2:	mov	$__NR_futex, %eax
 	syscall					/* any result: look again */
+	mov	SLOT_PAUSE_NS(%r12), %rax
+	cmp	$SLOT_PAUSE_MAX_NS, %rax
+	jae	gate_wait
+	add	%rax, %rax
+	mov	%rax, SLOT_PAUSE_NS(%r12)
 	jmp	gate_wait
 
 gate_leave:

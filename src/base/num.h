@@ -8,6 +8,8 @@
 #include <stdint.h>
 
 #define PAGE_BYTES	4096ULL		/* x86-64 has no other base page */
+/* The user half of the address space, with page tables of four levels. */
+#define USER_END	0x7ffffffff000ULL
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
 
 static inline uint64_t page_down(uint64_t x)

@@ -249,7 +249,7 @@ static void opened(struct tracer *tr, struct task *t, int64_t result)
 static int64_t placeholder_new(struct tracer *tr, struct task *t, int lowest,
 			       bool cloexec)
 {
-	return task_native(tr, t, SYS_fcntl, (uint64_t)tr->hidden.placeholder,
+	return task_native(tr, t, SYS_fcntl, hidden_fd(tr, HIDDEN_PLACEHOLDER),
 			   cloexec ? F_DUPFD_CLOEXEC : F_DUPFD,
 			   (uint64_t)lowest, 0, 0, 0);
 }

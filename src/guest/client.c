@@ -61,6 +61,12 @@ int client_request(struct client *c, struct msg *m, int fd, int *got)
 	return reply.reply.error;
 }
 
+void client_notify(struct client *c, struct msg *m)
+{
+	if (!c->dead && transport_send(&c->t, m, -1) < 0)
+		c->dead = true;
+}
+
 void client_poll(struct client *c)
 {
 	struct pollfd p = { .fd = c->t.fd, .events = POLLIN };

@@ -27,6 +27,9 @@ struct client {
  */
 int client_request(struct client *c, struct msg *m, int fd, int *got);
 
+/* client_notify() - send what has no reply */
+void client_notify(struct client *c, struct msg *m);
+
 /*
  * client_hello() - RAM, rules, start; -errno with client.text to show
  *

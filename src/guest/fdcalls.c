@@ -155,43 +155,27 @@ void call_close(struct tracer *tr, struct task *t)
 			     closed);
 }
 
-static int compare_ints(const void *a, const void *b)
-{
-	const int *x = a, *y = b;
-
-	return (*x > *y) - (*x < *y);
-}
-
 /* Around the descriptors that the target is not to know of. */
 void call_close_range(struct tracer *tr, struct task *t)
 {
 	unsigned int first = (unsigned int)t->args[0];
 	const unsigned int last = (unsigned int)t->args[1];
 	const unsigned int flags = (unsigned int)t->args[2];
-	int hidden[] = { tr->hidden.arena, tr->hidden.sock,
-			 tr->hidden.placeholder };
+	const unsigned int low = (unsigned int)tr->hidden;
+	const unsigned int high = low + HIDDEN_FDS;
 	struct files *files = t->proc->files;
-	unsigned int from = first;
 	int64_t r = 0;
 
 	if (first > last) {
 		task_return(tr, t, -EINVAL);
 		return;
 	}
-	qsort(hidden, ARRAY_SIZE(hidden), sizeof(*hidden), compare_ints);
-	for (size_t i = 0; i < ARRAY_SIZE(hidden) && r >= 0; i++) {
-		unsigned int h = (unsigned int)hidden[i];
-
-		if (h < from || h > last)
-			continue;
-		if (h > from)
-			r = task_native(tr, t, SYS_close_range, from, h - 1,
-					flags, 0, 0, 0);
-		from = h + 1;
-	}
-	if (r >= 0 && from <= last)
-		r = task_native(tr, t, SYS_close_range, from, last, flags, 0,
-				0, 0);
+	if (first < low)
+		r = task_native(tr, t, SYS_close_range, first,
+				min_u64(last, low - 1), flags, 0, 0, 0);
+	if (r >= 0 && last >= high)
+		r = task_native(tr, t, SYS_close_range, max_u64(first, high),
+				last, flags, 0, 0, 0);
 	if (r >= 0 && !(flags & CLOSE_RANGE_CLOEXEC)) {
 		for (; first <= last && first < files->n; first++) {
 			if (!files_get(files, (int)first))

@@ -186,7 +186,7 @@ int fd_install(struct tracer *tr, struct task *t, int fd)
 	m->msg.msg_iovlen = 1;
 	m->msg.msg_control = (void *)(at + offsetof(typeof(*m), ctl));
 	m->msg.msg_controllen = sizeof(m->ctl);
-	n = task_native(tr, t, SYS_recvmsg, (uint64_t)tr->hidden.sock, at,
+	n = task_native(tr, t, SYS_recvmsg, hidden_fd(tr, HIDDEN_SOCK), at,
 			MSG_CMSG_CLOEXEC | MSG_DONTWAIT, 0, 0, 0);
 	if (n != 1) {
 		char byte;

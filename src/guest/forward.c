@@ -25,7 +25,15 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "guest/callfmt.h"
+#include "guest/source.h"
 #include "wire/calls.h"
+
+/*
+ * In a VM a futex reaches only one's own side: what the host waits for is told
+ * to the daemon, and what it answers is looked for, by a pause that grows.
+ */
+#define SPIN		1000	/* looks at the answer before the first pause */
+#define PAUSE_MIN_NS	50000
 
 static void futex_wake(uint32_t *word)
 {
@@ -111,6 +119,23 @@ static int tell_map(struct tracer *tr, struct proc *p)
 	}
 }
 
+void shadow_tell_all(struct tracer *tr, struct mm *mm)
+{
+	for (struct mm_view *v = mm->views; v; v = v->next)
+		(void)tell_map(tr, (struct proc *)((char *)v -
+				   offsetof(struct proc, view)));
+}
+
+/* The guest physical address of the task's slot; 0: not in a VM. */
+static uint64_t slot_gpa(const struct tracer *tr, const struct task *t)
+{
+	const uint64_t gva = task_slot_gva(t);
+	const struct region *r = mm_find(t->proc->mm, gva);
+
+	return tracer_in_vm(tr) && r && r->start <= gva ? r->off + (gva - r->start) :
+						   0;
+}
+
 static int make_executor(struct tracer *tr, struct task *t)
 {
 	struct msg m = { .type = MSG_THREAD_NEW };
@@ -120,6 +145,7 @@ static int make_executor(struct tracer *tr, struct task *t)
 	m.thread.thread = (uint32_t)t->slot_index;
 	m.thread.slot = task_slot_gva(t);
 	m.thread.seq = t->seq;
+	m.thread.slot_gpa = slot_gpa(tr, t);
 	err = client_request(&tr->client, &m, -1, NULL);
 	if (err)
 		return err;
@@ -146,7 +172,8 @@ static int enter_cwd(struct tracer *tr, struct task *t)
 	return 0;
 }
 
-int shadow_ready(struct tracer *tr, struct task *t)
+static int ready_for(struct tracer *tr, struct task *t,
+		     const struct forward_call *call)
 {
 	struct proc *p = t->proc;
 	bool fresh = false;
@@ -162,12 +189,19 @@ int shadow_ready(struct tracer *tr, struct task *t)
 		fresh = true;
 	}
 	if (!err)
+		err = tr->source->settle(tr, t, call);
+	if (!err)
 		err = tell_map(tr, p);
 	if (!err && !t->executor)
 		err = make_executor(tr, t);
 	if (!err && fresh)
 		err = enter_cwd(tr, t);
 	return err;
+}
+
+int shadow_ready(struct tracer *tr, struct task *t)
+{
+	return ready_for(tr, t, NULL);
 }
 
 int shadow_fork(struct tracer *tr, struct proc *parent, struct proc *child,
@@ -195,6 +229,11 @@ int shadow_fork(struct tracer *tr, struct proc *parent, struct proc *child,
 			 parent->view.dirty[i].end);
 	if (child->mm == parent->mm)
 		return 0;
+	if (tracer_in_vm(tr)) {
+		/* Not one frame is the child's. */
+		mm_dirty(child->mm, PAGE_BYTES, USER_END);
+		return 0;
+	}
 	for (size_t i = 0; i < child->mm->n; i++) {
 		const struct region *r = &child->mm->v[i];
 
@@ -306,8 +345,22 @@ void shadow_exec(struct tracer *tr, struct task *t)
 
 /* --- requests ------------------------------------------------------------ */
 
-static void publish(struct task *t, uint32_t op, uint64_t nr,
-		    const uint64_t args[6], int newfd)
+/* The executor is to look at its slot. */
+static void wake_executor(struct tracer *tr, struct task *t)
+{
+	struct msg m = { .type = MSG_RING };
+
+	if (!tracer_in_vm(tr)) {
+		futex_wake(&t->slot->req_seq);
+		return;
+	}
+	m.thread.shadow = t->proc->shadow;
+	m.thread.thread = (uint32_t)t->slot_index;
+	client_notify(&tr->client, &m);
+}
+
+static void publish(struct tracer *tr, struct task *t, uint32_t op,
+		    uint64_t nr, const uint64_t args[6], int newfd)
 {
 	struct slot *s = t->slot;
 
@@ -316,29 +369,52 @@ static void publish(struct task *t, uint32_t op, uint64_t nr,
 	s->newfd = (uint32_t)newfd;
 	memcpy(s->args, args, sizeof(s->args));
 	s->signal = 0;
+	s->spin = tracer_in_vm(tr) ? SPIN : 0;
+	s->pause_s = 0;
+	s->pause_ns = tracer_in_vm(tr) ? PAUSE_MIN_NS : 0;
 	t->seq++;
 	__atomic_store_n(&s->req_seq, t->seq, __ATOMIC_RELEASE);
-	futex_wake(&s->req_seq);
+	wake_executor(tr, t);
+}
+
+/* Waits for a word that is seen to be changed by the host, or for a while. */
+static int await_word(const struct tracer *tr, uint32_t *word, uint32_t seen,
+		      uint64_t *pause_ns)
+{
+	struct timespec ts = { .tv_nsec = 100 * 1000 * 1000 };
+
+	if (tracer_in_vm(tr)) {
+		for (int i = 0; i < SPIN; i++) {
+			if (__atomic_load_n(word, __ATOMIC_ACQUIRE) != seen)
+				return 0;
+			__builtin_ia32_pause();
+		}
+		ts.tv_nsec = (long)*pause_ns;
+		*pause_ns = min_u64(2 * *pause_ns, SLOT_PAUSE_MAX_NS);
+	}
+	return syscall(SYS_futex, word, FUTEX_WAIT, seen, &ts, NULL, 0) < 0 ?
+	       -errno : 0;
 }
 
 int64_t shadow_sync(struct tracer *tr, struct task *t, uint32_t op,
 		    uint64_t nr, const uint64_t args[6], int newfd)
 {
-	const struct timespec while_ = { .tv_nsec = 100 * 1000 * 1000 };
+	uint64_t pause_ns = PAUSE_MIN_NS;
 	struct slot *s = t->slot;
 
 	if (tr->client.dead || t->proc->shadow_gone)
 		return -EIO;
-	publish(t, op, nr, args, newfd);
+	publish(tr, t, op, nr, args, newfd);
 	for (;;) {
+		int err;
 		uint32_t seen = __atomic_load_n(&s->resp_seq,
 						__ATOMIC_ACQUIRE);
 
 		if (seen == t->seq)
 			return s->result;
 		/* Our own tick interrupts it more often than it times out. */
-		if (syscall(SYS_futex, &s->resp_seq, FUTEX_WAIT, seen,
-			    &while_, NULL, 0) < 0 && errno != EAGAIN) {
+		err = await_word(tr, &s->resp_seq, seen, &pause_ns);
+		if (err && err != -EAGAIN) {
 			client_poll(&tr->client);
 			for (size_t i = 0; i < tr->client.ngone; i++)
 				if (tr->client.gone[i] == t->proc->shadow)
@@ -374,12 +450,13 @@ static bool aims_at_capsule(const struct task *t, uint64_t nr,
 void task_forward(struct tracer *tr, struct task *t, uint32_t op, uint64_t nr,
 		  const uint64_t args[6], int newfd, then_fn then)
 {
+	const struct forward_call call = { nr, args };
 	struct user_regs_struct regs = t->regs;
 	struct slot *s;
 	int err;
 
 	t->then = then;
-	err = t->remote.fate ? -EIO : shadow_ready(tr, t);
+	err = t->remote.fate ? -EIO : ready_for(tr, t, &call);
 	if (err && err != -EIO) {
 		log_err("process %d: its shadow could not be prepared: %s",
 			t->tid, strerror(-err));
@@ -409,7 +486,7 @@ void task_forward(struct tracer *tr, struct task *t, uint32_t op, uint64_t nr,
 	tr->stats.forwarded++;
 	if (tr->trace || tr->want_stats)
 		t->started = now_seconds();
-	publish(t, op, nr, args, newfd);
+	publish(tr, t, op, nr, args, newfd);
 	task_wait_regs(t, &regs);
 	remote_set_regs(t->tid, &regs);
 	ptrace(PTRACE_CONT, t->tid, NULL, NULL);

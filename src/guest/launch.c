@@ -3,7 +3,7 @@
  * launch.c - from a command line to the first traced target
  *
  * The child makes itself a target before it execs: gate and slots are mapped,
- * so even the first exec may be that of a forwarded file. Three descriptors
+ * so even the first exec may be that of a forwarded file. A few descriptors
  * stay open in every target, at numbers that programs do not reach: from the
  * soft limit on where the hard one allows it, below it otherwise. The tracer
  * answers EBADF for them.
@@ -30,8 +30,6 @@
 
 extern const uint8_t blob_gate[];
 extern const uint64_t blob_gate_size;
-
-#define HIDDEN_FDS 3
 
 static void file_gone(void *ctx, struct mapfile *file)
 {
@@ -80,15 +78,22 @@ static int map_fixed(uint64_t at, uint64_t len, int prot, int fd, uint64_t off)
 
 static int hide_fds(const struct child *c)
 {
-	const struct hidden *h = &c->tr->hidden;
+	const int fds[HIDDEN_FDS] = {
+		[HIDDEN_ARENA] = c->tr->memory.arena.fd,
+		[HIDDEN_SOCK] = c->sock,
+		[HIDDEN_PLACEHOLDER] = c->placeholder,
+	};
 
-	if (setrlimit(RLIMIT_NOFILE, &c->raised) < 0 ||
-	    dup2(c->tr->memory.arena.fd, h->arena) < 0 ||
-	    dup2(c->sock, h->sock) < 0 ||
-	    dup2(c->placeholder, h->placeholder) < 0 ||
-	    setrlimit(RLIMIT_NOFILE, &c->nofile) < 0)
+	if (setrlimit(RLIMIT_NOFILE, &c->raised) < 0)
 		return -errno;
-	return 0;
+	for (int i = 0; i < HIDDEN_RING; i++)
+		if (dup2(fds[i], c->tr->hidden + i) < 0)
+			return -errno;
+	for (int i = 0; tracer_in_vm(c->tr) && i < PIN_RINGS; i++)
+		if (dup2(c->tr->memory.pinner->rings[i],
+			 c->tr->hidden + HIDDEN_RING + i) < 0)
+			return -errno;
+	return setrlimit(RLIMIT_NOFILE, &c->nofile) < 0 ? -errno : 0;
 }
 
 /* execvp(3) with our own words for what failed. */
@@ -138,7 +143,6 @@ static _Noreturn void child_main(const struct child *c)
 /* Numbers for the hidden descriptors, and the limits to get them. */
 static void choose_fds(struct child *c)
 {
-	struct hidden *h = &c->tr->hidden;
 	rlim_t base;
 
 	getrlimit(RLIMIT_NOFILE, &c->nofile);
@@ -150,24 +154,7 @@ static void choose_fds(struct child *c)
 		c->raised.rlim_cur = base + HIDDEN_FDS;
 	else
 		base -= HIDDEN_FDS;
-	h->arena = (int)base;
-	h->sock = (int)base + 1;
-	h->placeholder = (int)base + 2;
-}
-
-static int child_memory(struct tracer *tr, struct mm **mm, uint64_t *off)
-{
-	struct region slots = { .start = SLOT_BASE,
-				.end = SLOT_BASE + SLOT_AREA,
-				.prot = PROT_READ | PROT_WRITE,
-				.kind = REGION_SLOTS };
-	int err = arena_alloc(&tr->memory.arena, SLOT_AREA, off);
-
-	slots.off = *off;
-	slots.limit = *off + SLOT_AREA;
-	if (!err)
-		err = mm_new(&tr->memory, mm);
-	return err ? err : mm_insert(*mm, &slots);
+	c->tr->hidden = (int)base;
 }
 
 /* Is the directory we are in one that is forwarded? */
@@ -212,9 +199,12 @@ int launch(struct tracer *tr, char **argv, const char **what)
 	c.sock = pair[1];
 	c.go = go[0];
 	choose_fds(&c);
-	err = child_memory(tr, &mm, &c.slots_off);
+	err = mm_new(&tr->memory, &mm);
+	if (!err)
+		err = mem_slots(tr, mm);
 	if (err)
 		goto out;
+	c.slots_off = mm->slots_off;
 	pid = fork();
 	if (pid < 0) {
 		err = -errno;

@@ -33,6 +33,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/num.h"
+#include "guest/source.h"
 #include "guest/tracer.h"
 #include "process/maps.h"
 
@@ -44,20 +45,6 @@
 /* What of mmap's flags still means the same in the arena. */
 #define MAP_KEPT	(MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_32BIT | \
 			 MAP_POPULATE | MAP_NONBLOCK | MAP_LOCKED)
-
-static bool is_ours(uint64_t start, uint64_t end)
-{
-	return start < SLOT_BASE + SLOT_AREA && GATE_BASE < end;
-}
-
-/* A range argument made whole pages; false: it wraps or is empty. */
-static bool range_of(uint64_t addr, uint64_t len, struct range *out)
-{
-	if (len == 0 || addr + len < addr || addr + len > ~0ULL - PAGE_BYTES)
-		return false;
-	*out = (struct range){ page_down(addr), page_up(addr + len) };
-	return true;
-}
 
 /* --- arena mappings ------------------------------------------------------ */
 
@@ -81,7 +68,7 @@ static int64_t map_arena(struct tracer *tr, struct task *t, uint64_t addr,
 {
 	return task_native(tr, t, SYS_mmap, addr, len, (uint64_t)prot,
 			   MAP_SHARED | MAP_NORESERVE | (flags & MAP_KEPT),
-			   (uint64_t)tr->hidden.arena, off);
+			   hidden_fd(tr, HIDDEN_ARENA), off);
 }
 
 /* A file's contents into the arena; what is behind its end stays zero. */
@@ -152,7 +139,7 @@ static int fill_from_task(struct tracer *tr, struct task *t, uint64_t addr,
 	return 0;
 }
 
-int64_t mem_map_private(struct tracer *tr, struct task *t, uint64_t len)
+static int64_t arena_map_private(struct tracer *tr, struct task *t, uint64_t len)
 {
 	struct region r = { .prot = PROT_READ | PROT_WRITE,
 			    .kind = REGION_PRIVATE };
@@ -170,7 +157,7 @@ int64_t mem_map_private(struct tracer *tr, struct task *t, uint64_t len)
 	return err ? err : at;
 }
 
-void mem_unmap_private(struct tracer *tr, struct task *t, uint64_t at,
+static void arena_unmap_private(struct tracer *tr, struct task *t, uint64_t at,
 		       uint64_t len)
 {
 	task_native(tr, t, SYS_munmap, at, len, 0, 0, 0, 0);
@@ -303,12 +290,12 @@ static void call_mmap(struct tracer *tr, struct task *t)
 		task_return(tr, t, -EINVAL);
 		return;
 	}
-	if (!range_of(t->args[0], t->args[1], &at)) {
+	if (!mem_range(t->args[0], t->args[1], &at)) {
 		task_return(tr, t, -ENOMEM);
 		return;
 	}
 	if (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) &&
-	    is_ours(at.start, at.end)) {
+	    mem_is_ours(at.start, at.end)) {
 		task_return(tr, t, flags & MAP_FIXED ? -ENOMEM : -EEXIST);
 		return;
 	}
@@ -350,11 +337,11 @@ static void call_munmap(struct tracer *tr, struct task *t)
 	struct range at;
 	int64_t r;
 
-	if (!range_of(t->args[0], t->args[1], &at)) {
+	if (!mem_range(t->args[0], t->args[1], &at)) {
 		task_allow(tr, t);
 		return;
 	}
-	if (is_ours(at.start, at.end)) {
+	if (mem_is_ours(at.start, at.end)) {
 		task_return(tr, t, -EINVAL);
 		return;
 	}
@@ -426,12 +413,12 @@ static void call_mprotect(struct tracer *tr, struct task *t)
 	int64_t r;
 	int err = 0;
 
-	if (!range_of(t->args[0], t->args[1], &at) ||
+	if (!mem_range(t->args[0], t->args[1], &at) ||
 	    t->args[0] % PAGE_BYTES) {
 		task_allow(tr, t);
 		return;
 	}
-	if (is_ours(at.start, at.end)) {
+	if (mem_is_ours(at.start, at.end)) {
 		task_return(tr, t, -EACCES);
 		return;
 	}
@@ -559,13 +546,13 @@ static void call_madvise(struct tracer *tr, struct task *t)
 	struct range at;
 	int64_t r = 0;
 
-	if (!range_of(t->args[0], t->args[1], &at) ||
+	if (!mem_range(t->args[0], t->args[1], &at) ||
 	    t->args[0] % PAGE_BYTES ||
 	    (!forgets(advice) && !about_fork(advice))) {
 		task_allow(tr, t);
 		return;
 	}
-	if (is_ours(at.start, at.end)) {
+	if (mem_is_ours(at.start, at.end)) {
 		task_return(tr, t, -EINVAL);
 		return;
 	}
@@ -740,8 +727,8 @@ static void call_mremap(struct tracer *tr, struct task *t)
 	}
 	old = (struct range){ t->args[0], t->args[0] + page_up(t->args[1]) };
 	to = (struct range){ t->args[4], t->args[4] + new_len };
-	if (is_ours(old.start, old.end) ||
-	    (flags & MREMAP_FIXED && is_ours(to.start, to.end))) {
+	if (mem_is_ours(old.start, old.end) ||
+	    (flags & MREMAP_FIXED && mem_is_ours(to.start, to.end))) {
 		task_return(tr, t, -EINVAL);
 		return;
 	}
@@ -833,7 +820,7 @@ static void call_shmdt(struct tracer *tr, struct task *t)
 	task_return(tr, t, result);
 }
 
-void memcall_handle(struct tracer *tr, struct task *t)
+static void arena_call(struct tracer *tr, struct task *t)
 {
 	switch (t->nr) {
 	case SYS_mmap:
@@ -889,46 +876,6 @@ static int add_call(struct setup *s, struct batch_call call)
 	return 0;
 }
 
-/* Gate and slots, by calls made at the program's first instruction. */
-static int map_gate(struct tracer *tr, struct task *t)
-{
-	struct region slots = { .start = SLOT_BASE,
-				.end = SLOT_BASE + SLOT_AREA,
-				.prot = PROT_READ | PROT_WRITE,
-				.kind = REGION_SLOTS };
-	void *at = (void *)t->regs.rip;
-	int64_t r = 0;
-	long word;
-	int err;
-
-	err = arena_region(tr, SLOT_AREA, 0, &slots);
-	if (err)
-		return err;
-	errno = 0;
-	word = ptrace(PTRACE_PEEKTEXT, t->tid, at, NULL);
-	if (errno || ptrace(PTRACE_POKETEXT, t->tid, at,
-			    (word & ~0xffffL) | 0x050f) < 0)
-		return -errno;
-	t->remote.insn = t->regs.rip;
-	err = remote_call(&t->remote, SYS_mmap, (uint64_t[6]){
-			  GATE_BASE, GATE_SIZE, PROT_READ | PROT_EXEC,
-			  MAP_SHARED | MAP_FIXED_NOREPLACE,
-			  (uint64_t)tr->hidden.arena, tr->gate_off }, &r);
-	if (!err && r > 0)
-		err = remote_call(&t->remote, SYS_mmap, (uint64_t[6]){
-				  SLOT_BASE, SLOT_AREA, PROT_READ | PROT_WRITE,
-				  MAP_SHARED | MAP_FIXED_NOREPLACE |
-				  MAP_NORESERVE, (uint64_t)tr->hidden.arena,
-				  slots.off }, &r);
-	if (err)
-		return err;
-	if (ptrace(PTRACE_POKETEXT, t->tid, at, word) < 0)
-		return -errno;
-	if (r < 0)
-		return (int)r;
-	return mm_insert(t->proc->mm, &slots);
-}
-
 static int move_region(struct tracer *tr, struct task *t, struct setup *s,
 		       const struct map_line *line, uint64_t start)
 {
@@ -945,7 +892,7 @@ static int move_region(struct tracer *tr, struct task *t, struct setup *s,
 		err = add_call(s, (struct batch_call){ SYS_mmap, {
 			r.start, r.end - r.start, (uint64_t)r.prot,
 			MAP_SHARED | MAP_FIXED | MAP_NORESERVE,
-			(uint64_t)tr->hidden.arena, r.off } });
+			hidden_fd(tr, HIDDEN_ARENA), r.off } });
 	if (!err)
 		err = mm_insert(t->proc->mm, &r);
 	return err;
@@ -1004,7 +951,7 @@ static int keep_region(struct tracer *tr, struct task *t,
 static bool is_special(const struct map_line *line)
 {
 	return strncmp(line->name, "[v", 2) == 0 ||	/* vdso, vvar ... */
-	       is_ours(line->start, line->end);
+	       mem_is_ours(line->start, line->end);
 }
 
 static int take_over(struct tracer *tr, struct task *t, struct setup *s,
@@ -1031,7 +978,7 @@ static int take_over(struct tracer *tr, struct task *t, struct setup *s,
 	return err;
 }
 
-int mem_setup(struct tracer *tr, struct task *t)
+static int arena_setup(struct tracer *tr, struct task *t)
 {
 	struct setup *s cleanup_free = calloc(1, sizeof(*s));
 	struct maps maps = { 0 };
@@ -1040,18 +987,10 @@ int mem_setup(struct tracer *tr, struct task *t)
 
 	if (!s)
 		return -ENOMEM;
-	err = map_gate(tr, t);
-	if (!err)
-		err = maps_read(t->tid, &maps);
+	err = maps_read(t->tid, &maps);
 	if (!err)
 		err = take_over(tr, t, s, &maps);
 	maps_fini(&maps);
-	/* Where the capsule is in the shadow nothing should come to be here. */
-	if (!err)
-		err = add_call(s, (struct batch_call){ SYS_mmap, {
-			CAPSULE_BASE, CAPSULE_SIZE, PROT_NONE, MAP_PRIVATE |
-			MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE,
-			~0ULL, 0 } });
 	if (!err)
 		err = add_call(s, (struct batch_call){ SYS_brk, { 0 } });
 	if (!err)
@@ -1076,12 +1015,14 @@ static int fork_region(struct tracer *tr, struct mm *to,
 	case REGION_FILE:
 		r.file->refs++;
 		break;
-	case REGION_PRIVATE:
 	case REGION_SLOTS:
+	case REGION_FRAMES:
+		return 0;	/* it has its own; there are none here */
+	case REGION_PRIVATE:
 		/* As much room to grow as the parent's has. */
 		err = arena_region(tr, len, max_u64(from->limit - from->off,
 						    len) - len, &r);
-		if (!err && from->kind == REGION_PRIVATE && !from->wipeonfork)
+		if (!err && !from->wipeonfork)
 			err = arena_copy(&tr->memory.arena, from->off, r.off,
 					 len);
 		break;
@@ -1089,69 +1030,49 @@ static int fork_region(struct tracer *tr, struct mm *to,
 	return err ? err : mm_insert(to, &r);
 }
 
-/*
- * The child still has its parent's memory. A first batch is read from the
- * parent's slot, which the child shares until its last call; that call gives
- * it slots of its own, to which what is still to be read has been copied.
- */
-int mem_fork(struct tracer *tr, struct task *parent, struct task *child)
+static int arena_fork(struct tracer *tr, struct task *parent,
+		      struct task *child)
 {
 	struct mm *from = parent->proc->mm, *to = child->proc->mm;
-	struct batch_call *calls cleanup_free = NULL;
-	struct batch_call last = { 0 };
-	struct slot *shared;
-	uint64_t slot_off = 0;
+	struct batch_call *calls cleanup_free =
+		calloc(from->n + 1, sizeof(*calls));
 	size_t n = 0;
-	int err = task_slot(tr, parent);
+	int err = 0;
 
-	if (err)
-		return err;
-	to->brk = from->brk;
-	to->brk_start = from->brk_start;
-	calls = calloc(from->n + 1, sizeof(*calls));
 	if (!calls)
 		return -ENOMEM;
 	for (size_t i = 0; i < from->n && !err; i++) {
 		const struct region *r = &from->v[i], *own;
-		struct batch_call call;
 
 		if (r->dontfork)
 			continue;
 		err = fork_region(tr, to, r);
-		if (err || r->kind == REGION_SHARED || r->kind == REGION_FILE)
+		if (err || r->kind != REGION_PRIVATE)
 			continue;
 		own = mm_find(to, r->start);
-		call = (struct batch_call){ SYS_mmap, {
+		calls[n++] = (struct batch_call){ SYS_mmap, {
 			own->start, own->end - own->start, (uint64_t)own->prot,
 			MAP_SHARED | MAP_FIXED | MAP_NORESERVE,
-			(uint64_t)tr->hidden.arena, own->off } };
-		if (r->kind == REGION_SLOTS) {
-			last = call;
-			slot_off = own->off;
-		} else {
-			calls[n++] = call;
-		}
+			hidden_fd(tr, HIDDEN_ARENA), own->off } };
 	}
-	if (err)
-		return err;
-	/* The child's slot is where its parent's is. */
-	to->slots_used[parent->slot_index / 64] |=
-		1ULL << (parent->slot_index % 64);
-	child->slot_index = parent->slot_index;
-	child->slot = parent->slot;
-	err = task_batch(tr, child, calls, n, NULL);
-	if (!err)
-		err = task_batch(tr, child, &last, 1, NULL);
-	child->slot = NULL;
-	child->slot_index = -1;
-	if (err)
-		return err;
-	shared = mmap(NULL, SLOT_STRIDE, PROT_READ | PROT_WRITE, MAP_SHARED,
-		      tr->memory.arena.fd, (off_t)(slot_off +
-		      (uint64_t)parent->slot_index * SLOT_STRIDE));
-	if (shared == MAP_FAILED)
-		return -errno;
-	child->slot = shared;
-	child->slot_index = parent->slot_index;
+	return err ? err : mem_fork_slots(tr, parent, child, calls, n);
+}
+
+/* Regions are always true here, and all memory is. */
+static int arena_settle(struct tracer *tr, struct task *t,
+			const struct forward_call *call)
+{
+	(void)tr;
+	(void)t;
+	(void)call;
 	return 0;
 }
+
+const struct source arena_source = {
+	.call = arena_call,
+	.setup = arena_setup,
+	.fork = arena_fork,
+	.map_private = arena_map_private,
+	.unmap_private = arena_unmap_private,
+	.settle = arena_settle,
+};

@@ -77,6 +77,7 @@ void memory_file_unref(struct memory *m, struct mapfile *file)
 		p = &(*p)->next;
 	*p = file->next;
 	m->file_gone(m->ctx, file);
+	file_frames_free(&file->frames);
 	close_fd(&file->fd);
 	free(file);
 }
@@ -88,8 +89,9 @@ static void region_drop(struct mm *mm, struct region *r)
 	struct arena *a = &mm->memory->arena;
 
 	switch (r->kind) {
-	case REGION_PRIVATE:
 	case REGION_SLOTS:
+		break;		/* go with the address space */
+	case REGION_PRIVATE:
 		arena_discard(a, r->off, r->end - r->start);
 		break;
 	case REGION_SHARED:
@@ -99,7 +101,9 @@ static void region_drop(struct mm *mm, struct region *r)
 		}
 		break;
 	case REGION_FILE:
-		memory_file_unref(mm->memory, r->file);
+	case REGION_FRAMES:
+		if (r->file)
+			memory_file_unref(mm->memory, r->file);
 		break;
 	}
 }
@@ -110,7 +114,12 @@ void mm_unref(struct mm *mm)
 		return;
 	for (size_t i = 0; i < mm->n; i++)
 		region_drop(mm, &mm->v[i]);
+	if (mm->slots_off)
+		arena_discard(&mm->memory->arena, mm->slots_off, SLOT_AREA);
+	while (mm->npins)
+		mm_pin_drop(mm, mm->npins - 1);
 	idmap_fini(&mm->sites);
+	free(mm->pins);
 	free(mm->v);
 	free(mm->slots_used);
 	free(mm);
@@ -169,7 +178,7 @@ int mm_split(struct mm *mm, uint64_t addr)
 	r = &mm->v[i];
 	if (r->kind == REGION_SHARED)
 		r->shared->refs++;
-	if (r->kind == REGION_FILE)
+	if (r->file)
 		r->file->refs++;
 	r[1].off += addr - r->start;
 	r[1].start = addr;
@@ -198,22 +207,73 @@ int mm_remove(struct mm *mm, uint64_t start, uint64_t end)
 	return 0;
 }
 
-int mm_insert(struct mm *mm, const struct region *r)
+int mm_replace(struct mm *mm, uint64_t start, uint64_t end,
+	       const struct region *v, size_t n)
 {
 	size_t i;
 
-	if (mm_remove(mm, r->start, r->end) < 0 || reserve(mm, 1) < 0)
+	if (mm_remove(mm, start, end) < 0 || reserve(mm, n) < 0)
 		return -ENOMEM;
-	i = find_index(mm, r->start);
-	memmove(mm->v + i + 1, mm->v + i, (mm->n - i) * sizeof(*mm->v));
-	mm->v[i] = *r;
-	mm->n++;
+	i = find_index(mm, start);
+	memmove(mm->v + i + n, mm->v + i, (mm->n - i) * sizeof(*mm->v));
+	memcpy(mm->v + i, v, n * sizeof(*v));
+	mm->n += n;
 	return 0;
+}
+
+int mm_insert(struct mm *mm, const struct region *r)
+{
+	return mm_replace(mm, r->start, r->end, r, 1);
+}
+
+/* --- pins ---------------------------------------------------------------- */
+
+size_t mm_pin_find(const struct mm *mm, uint64_t addr)
+{
+	size_t lo = 0, hi = mm->npins;
+
+	while (lo < hi) {
+		size_t mid = (lo + hi) / 2;
+
+		if (mm->pins[mid].end <= addr)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+int mm_pin_add(struct mm *mm, const struct pin *pin)
+{
+	size_t i = mm_pin_find(mm, pin->start);
+
+	if (mm->npins == mm->pins_cap) {
+		size_t cap = mm->pins_cap ? 2 * mm->pins_cap : 16;
+		struct pin *v = realloc(mm->pins, cap * sizeof(*v));
+
+		if (!v)
+			return -ENOMEM;
+		mm->pins = v;
+		mm->pins_cap = cap;
+	}
+	memmove(mm->pins + i + 1, mm->pins + i,
+		(mm->npins - i) * sizeof(*mm->pins));
+	mm->pins[i] = *pin;
+	mm->npins++;
+	return 0;
+}
+
+void mm_pin_drop(struct mm *mm, size_t index)
+{
+	struct pin *pin = &mm->pins[index];
+
+	pinner_drop(mm->memory->pinner, pin->slot, pin->end - pin->start);
+	memmove(pin, pin + 1, (--mm->npins - index) * sizeof(*pin));
 }
 
 /* --- views --------------------------------------------------------------- */
 
-static void view_dirty(struct mm_view *view, uint64_t start, uint64_t end)
+void mm_view_add(struct mm_view *view, uint64_t start, uint64_t end)
 {
 	struct range *d = view->dirty;
 	size_t n = view->ndirty;
@@ -239,7 +299,7 @@ static void view_dirty(struct mm_view *view, uint64_t start, uint64_t end)
 void mm_dirty(struct mm *mm, uint64_t start, uint64_t end)
 {
 	for (struct mm_view *v = mm->views; v; v = v->next)
-		view_dirty(v, start, end);
+		mm_view_add(v, start, end);
 }
 
 void mm_view_attach(struct mm *mm, struct mm_view *view)

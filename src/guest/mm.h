@@ -17,6 +17,7 @@
 
 #include "base/idmap.h"
 #include "guest/arena.h"
+#include "guest/pins.h"
 #include "wire/msg.h"
 
 /* A file that regions map; the tracer keeps it open for the shadows. */
@@ -29,6 +30,7 @@ struct mapfile {
 	ino_t ino;
 	bool writable;		/* opened for writing: may be mapped shared */
 	bool told;		/* the daemon has it */
+	struct file_frames *frames;	/* in a VM: owned */
 };
 
 /* Memory that several processes share (MAP_SHARED|MAP_ANONYMOUS). */
@@ -42,6 +44,7 @@ enum region_kind {
 	REGION_SHARED,		/* arena; shared at fork */
 	REGION_FILE,		/* a file, private (read-only) or shared */
 	REGION_SLOTS,		/* arena; the slots (capsule/abi.h) */
+	REGION_FRAMES,		/* in a VM: off is a guest physical address */
 };
 
 struct region {
@@ -52,7 +55,7 @@ struct region {
 	enum region_kind kind;
 	bool file_shared;	/* REGION_FILE: MAP_SHARED */
 	bool dontfork, wipeonfork;
-	struct mapfile *file;		/* REGION_FILE */
+	struct mapfile *file;		/* REGION_FILE; FRAMES of a file */
 	struct shared_mem *shared;	/* REGION_SHARED */
 };
 
@@ -69,6 +72,12 @@ struct mm_view {
 	size_t ndirty;
 };
 
+/* Private memory that is pinned (in a VM), by one registered buffer. */
+struct pin {
+	uint64_t start, end;
+	uint32_t slot;
+};
+
 struct mm {
 	unsigned int refs;	/* processes */
 	struct memory *memory;	/* borrowed */
@@ -77,12 +86,17 @@ struct mm {
 	struct mm_view *views;	/* borrowed list */
 	uint64_t brk_start, brk;
 	uint64_t *slots_used;	/* bitmap of SLOT_MAX */
+	uint64_t slots_off;	/* where the slots are in the arena */
+	struct mm_view fresh;	/* in a VM: ranges to be looked at */
+	struct pin *pins;	/* in a VM: owned, sorted, disjoint */
+	size_t npins, pins_cap;
 	struct idmap sites;	/* outside of files, that were looked at */
 };
 
 /* What all address spaces of a run share. */
 struct memory {
 	struct arena arena;
+	struct pinner *pinner;	/* owned; NULL: loopback */
 	struct mapfile *files;
 	uint32_t next_file;
 	/* Called when the last region of a file is gone. */
@@ -103,6 +117,14 @@ struct region *mm_find(const struct mm *mm, uint64_t addr);
  */
 int mm_insert(struct mm *mm, const struct region *r);
 
+/*
+ * mm_replace() - what is mapped in [start, end) now: v[0..n), sorted, inside
+ *
+ * As mm_insert() otherwise.
+ */
+int mm_replace(struct mm *mm, uint64_t start, uint64_t end,
+	       const struct region *v, size_t n);
+
 /* mm_remove() - nothing is mapped there any more; memory is given back */
 int mm_remove(struct mm *mm, uint64_t start, uint64_t end);
 
@@ -111,6 +133,9 @@ int mm_split(struct mm *mm, uint64_t addr);
 
 /* mm_dirty() - every view must be told of the range again */
 void mm_dirty(struct mm *mm, uint64_t start, uint64_t end);
+
+/* mm_view_add() - one view must be told of the range again */
+void mm_view_add(struct mm_view *view, uint64_t start, uint64_t end);
 
 void mm_view_attach(struct mm *mm, struct mm_view *view);
 void mm_view_detach(struct mm *mm, struct mm_view *view);
@@ -122,6 +147,11 @@ void mm_view_detach(struct mm *mm, struct mm_view *view);
  */
 size_t mm_view_next(struct mm *mm, struct mm_view *view, struct extent *out,
 		    size_t max);
+
+/* mm_pin_find() - index of the first pin that ends above addr */
+size_t mm_pin_find(const struct mm *mm, uint64_t addr);
+int mm_pin_add(struct mm *mm, const struct pin *pin);	/* 0 or -ENOMEM */
+void mm_pin_drop(struct mm *mm, size_t index);	/* the frames may move now */
 
 /*
  * memory_file() - the mapfile for an open file; takes fd over

@@ -461,7 +461,7 @@ static void took_side(struct tracer *tr, struct task *t, int64_t result)
 		task_return(tr, t, result);
 		return;
 	}
-	r = task_native(tr, t, SYS_dup3, (uint64_t)tr->hidden.placeholder,
+	r = task_native(tr, t, SYS_dup3, hidden_fd(tr, HIDDEN_PLACEHOLDER),
 			(uint64_t)fd, (uint64_t)t->u.flags, 0, 0, 0);
 	if (r >= 0)
 		r = files_set(t->proc->files, fd, t->u.path ? t->u.path : "",

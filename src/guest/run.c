@@ -19,6 +19,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "guest/launch.h"
+#include "guest/source.h"
 #include "guest/tracer.h"
 #include "wire/rules.h"
 #include "wire/transport.h"
@@ -395,7 +396,8 @@ static int run_command(const struct run_options *o, struct tracer *tr)
 int run_main(int argc, char **argv)
 {
 	struct run_options o = { .transport = "auto", .timeout_s = 5 };
-	struct tracer tr = { .hidden = { -1, -1, -1 }, .sock = -1,
+	struct tracer tr = { .source = &arena_source,
+			     .hidden = -HIDDEN_FDS, .sock = -1,
 			     .memory.arena.fd = -1 };
 	int status = EXIT_OWN_FAILURE;
 	pid_t sibling = 0;

@@ -93,24 +93,11 @@ void task_wait_regs(const struct task *t, struct user_regs_struct *regs)
 	regs->orig_rax = ~0ULL;
 }
 
-/* Where a slot is in the arena. */
-static int slot_offset(struct mm *mm, int index, uint64_t *off)
-{
-	uint64_t gva = SLOT_BASE + (uint64_t)index * SLOT_STRIDE;
-	struct region *r = mm_find(mm, gva);
-
-	if (!r || r->kind != REGION_SLOTS || r->start > gva)
-		return -ENOMEM;
-	*off = r->off + (gva - r->start);
-	return 0;
-}
-
 int task_slot(struct tracer *tr, struct task *t)
 {
 	struct mm *mm = t->proc->mm;
-	uint64_t off;
 	void *p;
-	int i, err;
+	int i;
 
 	if (t->slot)
 		return 0;
@@ -119,11 +106,9 @@ int task_slot(struct tracer *tr, struct task *t)
 			break;
 	if (i == SLOT_MAX)
 		return -EAGAIN;
-	err = slot_offset(mm, i, &off);
-	if (err)
-		return err;
 	p = mmap(NULL, SLOT_STRIDE, PROT_READ | PROT_WRITE, MAP_SHARED,
-		 tr->memory.arena.fd, (off_t)off);
+		 tr->memory.arena.fd, (off_t)(mm->slots_off +
+					      (uint64_t)i * SLOT_STRIDE));
 	if (p == MAP_FAILED)
 		return -errno;
 	mm->slots_used[i / 64] |= 1ULL << (i % 64);

@@ -39,12 +39,14 @@
 #include "capsule/abi.h"
 #include "guest/client.h"
 #include "guest/mm.h"
+#include "guest/pins.h"
 #include "guest/sites.h"
 #include "process/remote.h"
 #include "wire/rules.h"
 
 struct tracer;
 struct task;
+struct source;
 
 /* A descriptor that stands for the host's (a placeholder in the target). */
 struct hostfd {
@@ -129,20 +131,26 @@ struct stats {
 	uint64_t sites[SITE_VERDICTS], idioms[SITE_IDIOMS];
 };
 
-/* Descriptors that every target has and must not see (launch.c). */
-struct hidden {
-	int arena;		/* guest RAM, to map from */
-	int sock;		/* receives descriptors from the tracer */
-	int placeholder;	/* O_PATH; placeholders are its copies */
+/*
+ * Descriptors that every target has and must not see (launch.c): numbers in a
+ * row, from tracer.hidden on.
+ */
+enum hidden_fd {
+	HIDDEN_ARENA,		/* gate and slots, and loopback's guest RAM */
+	HIDDEN_SOCK,		/* receives descriptors from the tracer */
+	HIDDEN_PLACEHOLDER,	/* O_PATH; placeholders are its copies */
+	HIDDEN_RING,		/* what memory is pinned with (pins.h) */
+	HIDDEN_FDS = HIDDEN_RING + PIN_RINGS,
 };
 
 struct tracer {
 	struct client client;
 	struct memory memory;
+	const struct source *source;	/* of the targets' memory */
 	struct rules rules;
 	bool all;		/* rules has "all" */
-	struct hidden hidden;
-	int sock;		/* our end of hidden.sock */
+	int hidden;		/* the first hidden descriptor's number */
+	int sock;		/* our end of HIDDEN_SOCK */
 	struct idmap tasks;	/* by tid */
 	struct idmap early;	/* tids that stopped before we knew them */
 	struct sites *site_decoder;
@@ -161,7 +169,15 @@ struct tracer {
 	bool want_stats;
 	struct stats stats;
 	uint64_t gate_off;	/* of the gate's page in the arena */
+	uint64_t eager;		/* in a VM: bytes of a mapping that are made
+				 * present at once, and not when needed */
+	bool huge;		/* in a VM: huge pages for large memory */
 };
+
+static inline bool tracer_in_vm(const struct tracer *tr)
+{
+	return tr->memory.pinner != NULL;
+}
 
 /* --- tracer.c ------------------------------------------------------------ */
 
@@ -224,6 +240,12 @@ static inline bool is_restart_code(int64_t value)
 
 /* --- forward.c ----------------------------------------------------------- */
 
+/* What a shadow is about to be asked for. */
+struct forward_call {
+	uint64_t nr;
+	const uint64_t *args;
+};
+
 /*
  * task_forward() - let the shadow carry out a call
  *
@@ -260,6 +282,8 @@ void shadow_tell_fsize(struct tracer *tr, struct proc *p);
 /* shadow_close_fd() - a host descriptor that is closed without being asked */
 void shadow_close_fd(struct tracer *tr, struct proc *p, int fd);
 void executor_drop(struct tracer *tr, struct task *t);
+/* shadow_tell_all() - all shadows of an address space hear of its changes */
+void shadow_tell_all(struct tracer *tr, struct mm *mm);
 
 /* --- calls.c: what to do with a call ---------------------------------------*/
 
@@ -277,19 +301,23 @@ void forward_newfd(struct tracer *tr, struct task *t, uint64_t nr,
 		   const uint64_t args[6], bool cloexec, int lowest,
 		   const char *path, int flags);
 
-/* --- memcalls.c, execcalls.c, fdcalls.c, copycalls.c, pollcalls.c ---------- */
-
-typedef void (*call_fn)(struct tracer *tr, struct task *t);
+/* --- memory.c: what the source of memory does (source.h) ------------------- */
 
 void memcall_handle(struct tracer *tr, struct task *t);
-/* mem_setup() - after exec: everything writable into the arena */
+/* mem_slots() - offsets for a new address space's slots; 0 or -errno */
+int mem_slots(struct tracer *tr, struct mm *mm);
+/* mem_setup() - after exec: gate, slots, and memory that can be shadowed */
 int mem_setup(struct tracer *tr, struct task *t);
 /* mem_map_private() - as mmap(NULL, len, RW, PRIVATE|ANON) in the target */
 int64_t mem_map_private(struct tracer *tr, struct task *t, uint64_t len);
 void mem_unmap_private(struct tracer *tr, struct task *t, uint64_t at,
 		       uint64_t len);
-/* mem_fork() - the child's own copy of everything private */
+/* mem_fork() - what is the child's own, before it runs */
 int mem_fork(struct tracer *tr, struct task *parent, struct task *child);
+
+/* --- execcalls.c, fdcalls.c, copycalls.c, pollcalls.c ----------------------- */
+
+typedef void (*call_fn)(struct tracer *tr, struct task *t);
 
 void call_exec(struct tracer *tr, struct task *t);
 void exec_failed(struct tracer *tr, struct task *t);	/* at the exit stop */
@@ -343,10 +371,15 @@ static inline bool is_host_fd(const struct task *t, int fd)
 	return files_get(t->proc->files, fd) != NULL;
 }
 
+/* The number by which every target has it. */
+static inline uint64_t hidden_fd(const struct tracer *tr, enum hidden_fd which)
+{
+	return (uint64_t)(tr->hidden + (int)which);
+}
+
 static inline bool is_hidden_fd(const struct tracer *tr, int fd)
 {
-	return fd == tr->hidden.arena || fd == tr->hidden.sock ||
-	       fd == tr->hidden.placeholder;
+	return fd >= tr->hidden && fd < tr->hidden + HIDDEN_FDS;
 }
 
 /*

@@ -38,9 +38,6 @@ extern const uint64_t blob_capsule_size;
 			  sizeof(struct sock_fprog)) / \
 			 sizeof(struct sock_filter))
 
-/* The user half of the address space with 4-level page tables. */
-#define USER_END	0x7ffffffff000ULL
-
 /* Descriptors of a mapper: nobody else has them. */
 #define MAPPER_CTL	0
 #define MAPPER_RAM	1

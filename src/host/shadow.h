@@ -36,6 +36,7 @@ struct executor {
 	struct shadow *shadow;	/* borrowed */
 	pid_t tid;
 	uint32_t thread;
+	uint32_t *slot;		/* in a VM: owned mapping of its first page */
 	bool cancel;		/* request cancel_seq is to be cut short ... */
 	bool chasing;		/* ... once the call has been entered */
 	bool ending;		/* interrupted to exit */
@@ -94,6 +95,8 @@ void shadow_free(struct shadow *s);	/* kills it */
 int shadow_thread_new(struct shadow *s, uint32_t thread, uint64_t slot,
 		      uint32_t seq);
 void shadow_thread_end(struct shadow *s, uint32_t thread);
+/* shadow_ring() - wake a thread's executor: its slot has a request (in a VM) */
+void shadow_ring(struct shadow *s, uint32_t thread);
 /* shadow_cancel() - interrupt request seq of a thread, if it still runs */
 void shadow_cancel(struct shadow *s, uint32_t thread, uint32_t seq);
 

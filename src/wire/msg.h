@@ -3,8 +3,8 @@
  * msg.h - the control stream between tracer and daemon
  *
  * Fixed-size little-endian structs (DESIGN 8). The guest side asks, the host
- * side answers every request with one MSG_REPLY or MSG_REPLY_TEXT, in order; MSG_GONE comes
- * unasked. Every message has one size, given by its type: anything else ends
+ * side answers every request but MSG_RING with one MSG_REPLY or MSG_REPLY_TEXT,
+ * in order; MSG_GONE comes unasked. Every message has one size, given by its type: anything else ends
  * the session. Descriptors travel beside a message where the transport can
  * carry them (loopback): which message carries how many is said with it.
  */
@@ -35,6 +35,7 @@ enum msg_type {
 	MSG_MAP,
 	MSG_FSIZE,		/* RLIMIT_FSIZE of the target */
 	MSG_CANCEL,
+	MSG_RING,		/* a thread's slot has a request; no reply */
 	MSG_PLACE,		/* keep a thread on a core (loopback) */
 	MSG_GETFD,		/* the reply carries the descriptor */
 	MSG_CLOSE,		/* by exec, dup2: nobody hears of its result */
@@ -89,6 +90,7 @@ struct msg {
 			uint32_t shadow;
 			uint32_t thread;	/* unique within the shadow */
 			uint64_t slot;		/* GVA */
+			uint64_t slot_gpa;	/* in a VM, for MSG_RING */
 			uint32_t seq;		/* last request published */
 			uint32_t pad;
 		} thread;

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+/* memory.c - what both sources of memory have in common: gate and slots */
+#include <errno.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+
+#include "base/num.h"
+#include "guest/source.h"
+
+bool mem_is_ours(uint64_t start, uint64_t end)
+{
+	return start < SLOT_BASE + SLOT_AREA && GATE_BASE < end;
+}
+
+bool mem_range(uint64_t addr, uint64_t len, struct range *out)
+{
+	if (len == 0 || addr + len < addr || addr + len > ~0ULL - PAGE_BYTES)
+		return false;
+	*out = (struct range){ page_down(addr), page_up(addr + len) };
+	return true;
+}
+
+int mem_slots(struct tracer *tr, struct mm *mm)
+{
+	struct region slots = { .start = SLOT_BASE,
+				.end = SLOT_BASE + SLOT_AREA,
+				.prot = PROT_READ | PROT_WRITE,
+				.kind = REGION_SLOTS };
+	int err = arena_alloc(&tr->memory.arena, SLOT_AREA, &mm->slots_off);
+
+	if (err || tr->memory.pinner)
+		return err;
+	slots.off = mm->slots_off;
+	slots.limit = slots.off + SLOT_AREA;
+	return mm_insert(mm, &slots);
+}
+
+/* Gate and slots, by calls made at the program's first instruction. */
+static int map_gate(struct tracer *tr, struct task *t)
+{
+	void *at = (void *)t->regs.rip;
+	int64_t r = 0;
+	long word;
+	int err;
+
+	errno = 0;
+	word = ptrace(PTRACE_PEEKTEXT, t->tid, at, NULL);
+	if (errno || ptrace(PTRACE_POKETEXT, t->tid, at,
+			    (word & ~0xffffL) | 0x050f) < 0)
+		return -errno;
+	t->remote.insn = t->regs.rip;
+	err = remote_call(&t->remote, SYS_mmap, (uint64_t[6]){
+			  GATE_BASE, GATE_SIZE, PROT_READ | PROT_EXEC,
+			  MAP_SHARED | MAP_FIXED_NOREPLACE,
+			  hidden_fd(tr, HIDDEN_ARENA), tr->gate_off }, &r);
+	if (!err && r > 0)
+		err = remote_call(&t->remote, SYS_mmap, (uint64_t[6]){
+				  SLOT_BASE, SLOT_AREA, PROT_READ | PROT_WRITE,
+				  MAP_SHARED | MAP_FIXED_NOREPLACE |
+				  MAP_NORESERVE, hidden_fd(tr, HIDDEN_ARENA),
+				  t->proc->mm->slots_off }, &r);
+	if (err)
+		return err;
+	if (ptrace(PTRACE_POKETEXT, t->tid, at, word) < 0)
+		return -errno;
+	return mem_errno(r);
+}
+
+int mem_setup(struct tracer *tr, struct task *t)
+{
+	int64_t r;
+	int err = mem_slots(tr, t->proc->mm);
+
+	if (!err)
+		err = map_gate(tr, t);
+	if (err)
+		return err;
+	/* Where the capsule is in the shadow nothing should come to be here. */
+	r = task_native(tr, t, SYS_mmap, CAPSULE_BASE, CAPSULE_SIZE, PROT_NONE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE |
+			MAP_FIXED_NOREPLACE, ~0ULL, 0);
+	err = mem_errno(r);
+	return err ? err : tr->source->setup(tr, t);
+}
+
+/*
+ * The child still has its parent's memory. A first batch is read from the
+ * parent's slot, which the child shares until its last call; that call gives
+ * it slots of its own.
+ */
+int mem_fork_slots(struct tracer *tr, struct task *parent, struct task *child,
+		   const struct batch_call *calls, size_t n)
+{
+	struct mm *mm = child->proc->mm;
+	const struct batch_call last = { SYS_mmap, {
+		SLOT_BASE, SLOT_AREA, PROT_READ | PROT_WRITE,
+		MAP_SHARED | MAP_FIXED | MAP_NORESERVE,
+		hidden_fd(tr, HIDDEN_ARENA), mm->slots_off } };
+	int err = task_slot(tr, parent);
+
+	if (err)
+		return err;
+	child->slot_index = parent->slot_index;
+	child->slot = parent->slot;
+	err = task_batch(tr, child, calls, n, NULL);
+	if (!err)
+		err = task_batch(tr, child, &last, 1, NULL);
+	child->slot = NULL;
+	child->slot_index = -1;
+	return err;
+}
+
+int mem_fork(struct tracer *tr, struct task *parent, struct task *child)
+{
+	struct mm *from = parent->proc->mm, *to = child->proc->mm;
+	int err = task_slot(tr, parent);
+
+	to->brk = from->brk;
+	to->brk_start = from->brk_start;
+	if (!err)
+		err = mem_slots(tr, to);
+	return err ? err : tr->source->fork(tr, parent, child);
+}
+
+void memcall_handle(struct tracer *tr, struct task *t)
+{
+	tr->source->call(tr, t);
+}
+
+int64_t mem_map_private(struct tracer *tr, struct task *t, uint64_t len)
+{
+	return tr->source->map_private(tr, t, len);
+}
+
+void mem_unmap_private(struct tracer *tr, struct task *t, uint64_t at,
+		       uint64_t len)
+{
+	tr->source->unmap_private(tr, t, at, len);
+}

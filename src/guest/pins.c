@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: MIT */
+/* pins.c - frames of targets that stay where they are */
+#include "guest/pins.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/io_uring.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/num.h"
+
+/* Past this much, what was dropped is let go now and not in a second. */
+#define DROPPED_MAX	(32ULL << 20)
+
+/* Pages of a file that are pinned together. */
+#define PART_PAGES	1024
+
+/* --- rings --------------------------------------------------------------- */
+
+static int ring_register(int ring, unsigned int op, void *arg, unsigned int n)
+{
+	return syscall(SYS_io_uring_register, ring, op, arg, n) < 0 ? -errno :
+								      0;
+}
+
+/* A ring with a table of buffers, all of them empty. */
+static int ring_new(void)
+{
+	struct io_uring_params params = { 0 };
+	struct iovec *empty cleanup_free =
+		calloc(PIN_RING_SLOTS, sizeof(*empty));
+	int ring cleanup_fd = -1;
+	int err;
+
+	if (!empty)
+		return -ENOMEM;
+	ring = (int)syscall(SYS_io_uring_setup, 1, &params);
+	if (ring < 0)
+		return -errno;
+	err = ring_register(ring, IORING_REGISTER_BUFFERS, empty,
+			    PIN_RING_SLOTS);
+	return err ? err : steal_fd(&ring);
+}
+
+int pinner_init(struct pinner *p)
+{
+	int err = 0;
+
+	for (int i = 0; i < PIN_RINGS; i++)
+		p->rings[i] = -1;
+	for (int i = 0; i < PIN_RINGS && !err; i++) {
+		int ring = ring_new();
+
+		if (ring < 0)
+			err = ring;
+		else
+			p->rings[i] = ring;
+	}
+	if (err)
+		pinner_fini(p);
+	return err;
+}
+
+void pinner_fini(struct pinner *p)
+{
+	for (int i = 0; i < PIN_RINGS; i++)
+		close_fd(&p->rings[i]);
+}
+
+int pinner_take(struct pinner *p, uint32_t *slot)
+{
+	const size_t words = ARRAY_SIZE(p->used);
+
+	for (size_t i = 0; i < words; i++) {
+		size_t w = (p->next / 64 + i) % words;
+
+		if (p->used[w] == ~0ULL)
+			continue;
+		*slot = (uint32_t)(w * 64 +
+				   (size_t)__builtin_ctzll(~p->used[w]));
+		p->used[w] |= 1ULL << (*slot % 64);
+		p->next = *slot;
+		return 0;
+	}
+	return -EAGAIN;
+}
+
+/*
+ * Until Linux 6.4 a dropped buffer is let go by work that is delayed for a
+ * second (io_rsrc_node_ref_zero() in io_uring/rsrc.c); taking a table of files
+ * away waits for all such work of the ring.
+ */
+static void flush_dropped(struct pinner *p)
+{
+	int none = -1;
+
+	for (int i = 0; i < PIN_RINGS; i++) {
+		ring_register(p->rings[i], IORING_REGISTER_FILES, &none, 1);
+		ring_register(p->rings[i], IORING_UNREGISTER_FILES, NULL, 0);
+	}
+	p->dropped = 0;
+}
+
+void pinner_drop(struct pinner *p, uint32_t slot, uint64_t bytes)
+{
+	struct iovec none = { 0 };
+	struct io_uring_rsrc_update2 update = {
+		.offset = slot % PIN_RING_SLOTS,
+		.data = (uint64_t)(uintptr_t)&none,
+		.nr = 1,
+	};
+
+	ring_register(p->rings[slot / PIN_RING_SLOTS],
+		      IORING_REGISTER_BUFFERS_UPDATE, &update, sizeof(update));
+	p->used[slot / 64] &= ~(1ULL << (slot % 64));
+	p->dropped += bytes;
+	if (p->dropped > DROPPED_MAX)
+		flush_dropped(p);
+}
+
+/* --- files --------------------------------------------------------------- */
+
+/* References to every page that is mapped at p, up to the first bad one. */
+static ssize_t splice_pages(int pipe, char *p, uint64_t n)
+{
+	uint64_t done = 0;
+
+	while (done < n) {
+		struct iovec iov = { p + done * PAGE_BYTES,
+				     (n - done) * PAGE_BYTES };
+		ssize_t got = vmsplice(pipe, &iov, 1, SPLICE_F_NONBLOCK);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0)
+			return done ? (ssize_t)done : got < 0 ? -errno : -EIO;
+		done += (uint64_t)got / PAGE_BYTES;
+	}
+	return (ssize_t)done;
+}
+
+static int pin_mapped(struct file_frames *f, char *p, uint64_t n)
+{
+	int pipes[2], pagemap cleanup_fd = -1, err = 0;
+	ssize_t got;
+
+	if (pipe2(pipes, O_CLOEXEC) < 0)
+		return -errno;
+	f->pipe = pipes[1];
+	/* Room for a reference a page (pipe(7)). */
+	if (fcntl(pipes[1], F_SETPIPE_SZ, n * PAGE_BYTES) < 0)
+		err = -errno;
+	got = err ? err : splice_pages(pipes[1], p, n);
+	close(pipes[0]);
+	if (got < 0)
+		return (int)got;
+	f->n = (uint64_t)got;
+	pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	if (pagemap < 0)
+		return -errno;
+	/* A reference does not make it present in our page table. Pages that
+	 * are gone meanwhile (a truncation) are an error here, no signal. */
+	(void)!madvise(p, f->n * PAGE_BYTES, MADV_POPULATE_READ);
+	err = frames_read(pagemap, (uint64_t)(uintptr_t)p, f->n, f->pfn);
+	for (uint64_t i = 0; i < f->n; i++)
+		f->pfn[i] = f->pfn[i] & PAGEMAP_PRESENT ?
+			    f->pfn[i] & PAGEMAP_PFN : 0;
+	return err;
+}
+
+static int part_new(int fd, uint64_t page, uint64_t n,
+		    struct file_frames **out)
+{
+	struct file_frames *f = calloc(1, sizeof(*f) + n * sizeof(*f->pfn));
+	char *p;
+	int err;
+
+	if (!f)
+		return -ENOMEM;
+	f->first = page;
+	f->pipe = -1;
+	p = mmap(NULL, n * PAGE_BYTES, PROT_READ, MAP_SHARED, fd,
+		 (off_t)(page * PAGE_BYTES));
+	err = p == MAP_FAILED ? -errno : pin_mapped(f, p, n);
+	if (p != MAP_FAILED)
+		munmap(p, n * PAGE_BYTES);
+	if (err) {
+		close_fd(&f->pipe);
+		free(f);
+		return err;
+	}
+	*out = f;
+	return 0;
+}
+
+int file_frames_get(struct file_frames **list, int fd, uint64_t page,
+		    uint64_t npages, struct file_frames **out)
+{
+	uint64_t end = page + npages;
+	struct file_frames *f;
+	struct stat st;
+	int err;
+
+	for (f = *list; f; f = f->next) {
+		if (page >= f->first && page < f->first + f->n) {
+			*out = f;
+			return 0;
+		}
+		if (f->first > page)
+			end = min_u64(end, f->first);
+	}
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	end = min_u64(end, page_up((uint64_t)st.st_size) / PAGE_BYTES);
+	end = min_u64(end, page + PART_PAGES);
+	if (end <= page)
+		return -ENXIO;
+	err = part_new(fd, page, end - page, out);
+	if (err)
+		return err;
+	(*out)->next = *list;
+	*list = *out;
+	return 0;
+}
+
+void file_frames_free(struct file_frames **list)
+{
+	while (*list) {
+		struct file_frames *f = *list;
+
+		*list = f->next;
+		close_fd(&f->pipe);
+		free(f);
+	}
+}
+
+/* --- page tables --------------------------------------------------------- */
+
+int frames_read(int pagemap, uint64_t start, uint64_t n, uint64_t *out)
+{
+	size_t want = n * sizeof(*out), have = 0;
+
+	while (have < want) {
+		ssize_t got = pread(pagemap, (char *)out + have, want - have,
+				    (off_t)(start / PAGE_BYTES * sizeof(*out) +
+					    have));
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0)
+			return got < 0 ? -errno : -EIO;
+		have += (size_t)got;
+	}
+	return 0;
+}
+
+int frames_visible(void)
+{
+	int pagemap cleanup_fd = open("/proc/self/pagemap",
+				      O_RDONLY | O_CLOEXEC);
+	uint64_t entry = 0;
+	int err;
+
+	if (pagemap < 0)
+		return -errno;
+	err = frames_read(pagemap, (uint64_t)(uintptr_t)&entry, 1, &entry);
+	if (err)
+		return err;
+	return entry & PAGEMAP_PFN ? 0 : -EPERM;
+}

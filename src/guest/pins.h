@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pins.h - frames of targets that stay where they are (DESIGN 5)
+ *
+ * Theory of operation. A shadow maps frames of guest RAM; the guest's kernel
+ * knows nothing of that and moves, reclaims and copies pages as it likes. Two
+ * kinds of reference keep it from doing so, both held by the tracer, so that
+ * they outlive the target's own memory until its shadow is gone:
+ *
+ * - private memory: a registered buffer of an io_uring (FOLL_LONGTERM pins).
+ *   The rings are the tracer's, and every target has their descriptors; a
+ *   buffer is registered by a call made in the target, as pins are taken of
+ *   the caller's memory, and dropped by the tracer. Registering also makes
+ *   the pages present and the target's own. At fork the kernel copies pinned
+ *   pages for the child at once: the parent keeps its frames.
+ * - pages of files, shared memory included: references held by a pipe, by
+ *   vmsplice(2) from a mapping of the tracer's own. A page-cache page is the
+ *   same frame for everyone who maps the file, so this is done once a file,
+ *   whoever maps it, and its frames are read from the tracer's own page table.
+ */
+#ifndef GUEST_PINS_H
+#define GUEST_PINS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define PIN_RINGS	4
+#define PIN_RING_SLOTS	16384	/* IORING_MAX_REG_BUFFERS, io_uring/rsrc.c */
+#define PIN_SLOTS	(PIN_RINGS * PIN_RING_SLOTS)
+#define PIN_MAX		(1ULL << 30)	/* bytes of one registered buffer */
+
+struct pinner {
+	int rings[PIN_RINGS];	/* owned; -1: there are none */
+	uint64_t used[PIN_SLOTS / 64];
+	uint32_t next;		/* where to look for a free slot */
+	uint64_t dropped;	/* bytes that the kernel has yet to let go */
+};
+
+/* pinner_init() - 0 or -errno: this kernel gives us no ring */
+int pinner_init(struct pinner *p);
+void pinner_fini(struct pinner *p);
+
+/* pinner_take() - a free slot, or -EAGAIN: PIN_SLOTS are in use */
+int pinner_take(struct pinner *p, uint32_t *slot);
+
+/* pinner_drop() - what is registered in the slot, bytes of it, is let go */
+void pinner_drop(struct pinner *p, uint32_t slot, uint64_t bytes);
+
+/*
+ * Frames of a file, from page `first` of it on; a page that is not there (a
+ * hole behind the end) is 0. Guest physical page numbers.
+ */
+struct file_frames {
+	struct file_frames *next;
+	uint64_t first, n;	/* pages */
+	int pipe;		/* owned: holds the references */
+	uint64_t pfn[];
+};
+
+/*
+ * file_frames_get() - the part of a file that contains the page, pinned
+ *
+ * list: what is known of the file, added to. npages: how many are wanted; a
+ * part may be shorter or longer. 0 or -errno (-ENXIO: behind the end).
+ */
+int file_frames_get(struct file_frames **list, int fd, uint64_t page,
+		    uint64_t npages, struct file_frames **out);
+void file_frames_free(struct file_frames **list);
+
+/*
+ * frames_read() - page frame numbers of [start, start + n pages) of a process
+ *
+ * pagemap: /proc/PID/pagemap, open. out: entries as proc_pid_pagemap(5) has
+ * them. 0 or -errno.
+ */
+int frames_read(int pagemap, uint64_t start, uint64_t n, uint64_t *out);
+
+/* frames_visible() - 0, or -EPERM: PFNs read as 0 without CAP_SYS_ADMIN */
+int frames_visible(void);
+
+#define PAGEMAP_PRESENT		(1ULL << 63)
+#define PAGEMAP_FILE		(1ULL << 61)
+#define PAGEMAP_EXCLUSIVE	(1ULL << 56)
+#define PAGEMAP_PFN		((1ULL << 55) - 1)
+
+#endif

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * source.h - where the memory of targets is (DESIGN 4)
+ *
+ * Two sources feed one map stream. The *arena* (memcalls.c) is guest RAM of
+ * loopback: private memory is moved into it, and regions are known because
+ * every call that changes them is carried out here. The *page table*
+ * (vmcalls.c) is what there is in a VM: memory stays where it is, is pinned,
+ * and regions are the frames that were found. Both keep struct mm's regions
+ * true; what a shadow has not heard of them is told by the same code.
+ */
+#ifndef GUEST_SOURCE_H
+#define GUEST_SOURCE_H
+
+#include "guest/tracer.h"
+
+struct source {
+	/* A call that changes the address space; ends the handler. */
+	void (*call)(struct tracer *tr, struct task *t);
+	/* After exec, gate and slots being there; 0 or -errno. */
+	int (*setup)(struct tracer *tr, struct task *t);
+	/* Before a child with memory of its own runs; 0 or -errno. */
+	int (*fork)(struct tracer *tr, struct task *parent,
+		    struct task *child);
+	/* Private, writable memory in the target: GVA or -errno. */
+	int64_t (*map_private)(struct tracer *tr, struct task *t,
+			       uint64_t len);
+	void (*unmap_private)(struct tracer *tr, struct task *t, uint64_t at,
+			      uint64_t len);
+	/*
+	 * Regions are to be true now, and the memory that a call needs (its
+	 * pointers as far as the table of calls knows them) to be present.
+	 * call NULL: only the task's slot. 0 or -errno.
+	 */
+	int (*settle)(struct tracer *tr, struct task *t,
+		      const struct forward_call *call);
+};
+
+extern const struct source arena_source, pagemap_source;
+
+/* mem_is_ours() - does the range touch gate or slots? */
+bool mem_is_ours(uint64_t start, uint64_t end);
+
+/* mem_range() - whole pages of a range argument; false: it wraps, or is empty */
+bool mem_range(uint64_t addr, uint64_t len, struct range *out);
+
+/* mem_errno() - is what a call returned an error, and which? 0: none */
+static inline int mem_errno(int64_t result)
+{
+	return result < 0 && result > -4096 ? (int)result : 0;
+}
+
+/*
+ * mem_fork_slots() - what gives a child that was just born slots of its own
+ *
+ * Before it, the calls are made in the child, which still has its parent's
+ * slots. 0 or -errno.
+ */
+int mem_fork_slots(struct tracer *tr, struct task *parent, struct task *child,
+		   const struct batch_call *calls, size_t n);
+
+#endif

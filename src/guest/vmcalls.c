@@ -1,0 +1,931 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * vmcalls.c - the address space of a target as its page table has it (DESIGN
+ * 4 and 5)
+ *
+ * Theory of operation. In a VM targets keep their memory, and shadows map the
+ * frames that it is in. A *region* here is a range of frames in a row that a
+ * shadow may map; whatever is one is pinned (pins.h), and stays so until every
+ * shadow has been told that it is gone. So a frame that a shadow maps is never
+ * anybody else's, whatever the target does and however it ends.
+ *
+ * What has changed is not looked at before it matters: changes are noted
+ * (mm->fresh), and settled when a call is about to be forwarded, from
+ * /proc/PID/maps and pagemap. Settling makes memory present and pins it, up to
+ * a size (tracer.eager) at once, beyond that what calls point to.
+ *
+ * Three kinds of mapping:
+ * - private anonymous memory is pinned as the target's own;
+ * - private mappings of files that may be written are made anonymous when they
+ *   are made, or made writable, as older kernels pin no other private memory;
+ * - files, shared memory, and private mappings that may not be written: their
+ *   pages are the file's, and pinned with it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/io_uring.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/num.h"
+#include "guest/source.h"
+#include "process/maps.h"
+#include "wire/calls.h"
+
+/* What is made present around a pointer into a mapping that is too large. */
+#define CHUNK		(64ULL << 10)
+#define HUGE_PAGE	(2ULL << 20)
+
+/* Frames of one process are read in pieces of this many pages. */
+#define READ_PAGES	4096
+
+static void note(struct mm *mm, uint64_t start, uint64_t end)
+{
+	mm_view_add(&mm->fresh, start, end);
+}
+
+/* --- pinning private memory ---------------------------------------------- */
+
+/* Registers [start, end) of the target as one buffer. */
+static int pin_once(struct tracer *tr, struct task *t, uint64_t start,
+		    uint64_t end)
+{
+	struct {
+		struct io_uring_rsrc_update2 update;
+		struct iovec iov;
+	} *m = (void *)((char *)t->slot + SLOT_SCRATCH);
+	const uint64_t at = task_scratch(t);
+	struct pin pin = { .start = start, .end = end };
+	int64_t r;
+	int err = pinner_take(tr->memory.pinner, &pin.slot);
+
+	if (err)
+		return err;
+	memset(m, 0, sizeof(*m));
+	m->iov.iov_base = (void *)start;
+	m->iov.iov_len = end - start;
+	m->update.offset = pin.slot % PIN_RING_SLOTS;
+	m->update.data = at + offsetof(typeof(*m), iov);
+	m->update.nr = 1;
+	r = task_native(tr, t, SYS_io_uring_register,
+			hidden_fd(tr, HIDDEN_RING) + pin.slot / PIN_RING_SLOTS,
+			IORING_REGISTER_BUFFERS_UPDATE, at, sizeof(m->update),
+			0, 0);
+	err = r == 1 ? mm_pin_add(t->proc->mm, &pin) : r < 0 ? (int)r : -EIO;
+	if (err)
+		pinner_drop(tr->memory.pinner, pin.slot, 0);
+	return err;
+}
+
+/* Frames only stay a target's own if they may be written when pinned. */
+static int pin_range(struct tracer *tr, struct task *t, uint64_t start,
+		     uint64_t end, int prot)
+{
+	const uint64_t len = end - start;
+	int err = 0;
+
+	if (!(prot & PROT_WRITE)) {
+		int64_t r = task_native(tr, t, SYS_mprotect, start, len,
+					(uint64_t)prot | PROT_WRITE, 0, 0, 0);
+
+		if (r < 0)
+			return (int)r;
+	}
+	if (len >= HUGE_PAGE && tr->huge)
+		task_native(tr, t, SYS_madvise, start, len, MADV_HUGEPAGE, 0,
+			    0, 0);
+	for (uint64_t pos = start; pos < end && !err; pos += PIN_MAX)
+		err = pin_once(tr, t, pos, min_u64(pos + PIN_MAX, end));
+	if (!(prot & PROT_WRITE))
+		task_native(tr, t, SYS_mprotect, start, len, (uint64_t)prot, 0,
+			    0, 0);
+	return err;
+}
+
+/* What of [start, end) is not pinned yet. */
+static int pin_missing(struct tracer *tr, struct task *t, uint64_t start,
+		       uint64_t end, int prot)
+{
+	struct mm *mm = t->proc->mm;
+	int err = 0;
+
+	while (start < end && !err) {
+		size_t i = mm_pin_find(mm, start);
+		uint64_t stop = end;
+
+		if (i < mm->npins && mm->pins[i].start <= start) {
+			start = mm->pins[i].end;
+			continue;
+		}
+		if (i < mm->npins)
+			stop = min_u64(stop, mm->pins[i].start);
+		err = pin_range(tr, t, start, stop, prot);
+		start = stop;
+	}
+	return err;
+}
+
+/*
+ * The frames of [start, end) may go. What a pin holds beside it is pinned
+ * again before the pin is let go, so that it never lacks one.
+ */
+static void unpin(struct tracer *tr, struct task *t, uint64_t start,
+		  uint64_t end)
+{
+	struct mm *mm = t->proc->mm;
+
+	for (;;) {
+		size_t i = mm_pin_find(mm, start);
+		struct pin pin;
+
+		if (i == mm->npins || mm->pins[i].start >= end)
+			return;
+		pin = mm->pins[i];
+		if ((pin.start < start &&
+		     pin_once(tr, t, pin.start, start) < 0) ||
+		    (pin.end > end && pin_once(tr, t, end, pin.end) < 0)) {
+			/* Not to be had any more: gone for the shadow, too. */
+			mm_remove(mm, pin.start, pin.end);
+			shadow_tell_all(tr, mm);
+			note(mm, pin.start, pin.end);
+		}
+		/* The new ones have sorted themselves around it. */
+		for (i = 0; i < mm->npins && mm->pins[i].slot != pin.slot; i++)
+			;
+		if (i < mm->npins)
+			mm_pin_drop(mm, i);
+	}
+}
+
+/* A range that is no longer what shadows were told of. */
+static void forget(struct tracer *tr, struct task *t, uint64_t start,
+		   uint64_t end)
+{
+	struct mm *mm = t->proc->mm;
+	struct region *r = mm_find(mm, start);
+
+	if (r && r->start < end) {
+		mm_remove(mm, start, end);
+		shadow_tell_all(tr, mm);
+	}
+	unpin(tr, t, start, end);
+}
+
+/* --- settling ------------------------------------------------------------ */
+
+/* One range of the address space, and the regions that are found in it. */
+struct survey {
+	struct tracer *tr;
+	struct task *t;
+	struct maps maps;
+	int pagemap;
+	uint64_t *frames;	/* READ_PAGES */
+	struct region *v;
+	size_t n, cap;
+};
+
+static int add_page(struct survey *s, uint64_t gva, uint64_t pfn, int prot,
+		    struct mapfile *file)
+{
+	const uint64_t gpa = pfn * PAGE_BYTES;
+	struct region *last = s->n ? &s->v[s->n - 1] : NULL;
+
+	if (last && last->end == gva && last->prot == prot &&
+	    last->file == file && last->off + (gva - last->start) == gpa) {
+		last->end += PAGE_BYTES;
+		return 0;
+	}
+	if (s->n == s->cap) {
+		size_t cap = s->cap ? 2 * s->cap : 256;
+		struct region *v = realloc(s->v, cap * sizeof(*v));
+
+		if (!v)
+			return -ENOMEM;
+		s->v = v;
+		s->cap = cap;
+	}
+	s->v[s->n++] = (struct region){ .start = gva, .end = gva + PAGE_BYTES,
+					.off = gpa, .prot = prot, .file = file,
+					.kind = REGION_FRAMES };
+	if (file)
+		file->refs++;
+	return 0;
+}
+
+/* Pinned private memory: frames from the target's own page table. */
+static int survey_private(struct survey *s, const struct map_line *line,
+			  uint64_t start, uint64_t end)
+{
+	int err = pin_missing(s->tr, s->t, start, end, line->prot);
+
+	/* No memory, or memory that cannot be pinned: calls get EFAULT. */
+	if (err) {
+		log_debug("process %d: %#lx-%#lx cannot be pinned: %s",
+			  s->t->tid, start, end, strerror(-err));
+		return err == -ESRCH ? err : 0;
+	}
+	for (uint64_t pos = start; pos < end && !err;) {
+		uint64_t n = min_u64(READ_PAGES, (end - pos) / PAGE_BYTES);
+
+		err = frames_read(s->pagemap, pos, n, s->frames);
+		for (uint64_t i = 0; i < n && !err; i++, pos += PAGE_BYTES) {
+			const uint64_t e = s->frames[i];
+			int prot = line->prot;
+
+			if (!(e & PAGEMAP_PRESENT) || !(e & PAGEMAP_PFN))
+				continue;
+			/* Others have it, too: not to be written. */
+			if (!(e & PAGEMAP_EXCLUSIVE) || e & PAGEMAP_FILE)
+				prot &= ~PROT_WRITE;
+			err = add_page(s, pos, e & PAGEMAP_PFN, prot, NULL);
+		}
+	}
+	return err;
+}
+
+static int open_line(struct task *t, const struct map_line *line)
+{
+	char path[96];
+	int fd;
+
+	/* The one way that leads to deleted and unnamed files, too
+	 * (proc_pid_map_files(5)). */
+	snprintf(path, sizeof(path), "/proc/%d/map_files/%lx-%lx", t->tid,
+		 line->start, line->end);
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	return fd < 0 ? -errno : fd;
+}
+
+/* A file's pages, pinned with the file. */
+static int survey_file(struct survey *s, const struct map_line *line,
+		       uint64_t start, uint64_t end)
+{
+	struct mapfile *file;
+	struct stat st;
+	int prot = line->prot;
+	int fd = open_line(s->t, line), err = 0;
+
+	if (fd < 0)
+		return 0;
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+		close(fd);	/* a device's memory is no RAM */
+		return 0;
+	}
+	err = memory_file(&s->tr->memory, fd, &file);
+	if (err)
+		return err;
+	if (!line->shared)
+		prot &= ~PROT_WRITE;
+	while (start < end && !err) {
+		uint64_t page = (line->off + (start - line->start)) /
+				PAGE_BYTES;
+		struct file_frames *f;
+
+		if (file_frames_get(&file->frames, file->fd, page,
+				    (end - start) / PAGE_BYTES, &f) < 0)
+			break;
+		for (; page < f->first + f->n && start < end && !err;
+		     page++, start += PAGE_BYTES)
+			if (f->pfn[page - f->first])
+				err = add_page(s, start,
+					       f->pfn[page - f->first], prot,
+					       file);
+	}
+	memory_file_unref(&s->tr->memory, file);
+	return err;
+}
+
+static bool is_special(const struct map_line *line)
+{
+	return line->start == GATE_BASE ||
+	       (line->name[0] == '[' && strcmp(line->name, "[heap]") != 0 &&
+		strcmp(line->name, "[stack]") != 0 &&
+		strncmp(line->name, "[anon", 5) != 0);
+}
+
+static bool is_small(const struct survey *s, const struct map_line *line)
+{
+	return line->end - line->start <= s->tr->eager &&
+	       line->start != SLOT_BASE;
+}
+
+/*
+ * How much of a mapping is made present when a call wants [start, end) of it:
+ * all, if it is small, else not much more than that.
+ */
+static void widen(const struct survey *s, const struct map_line *line,
+		  uint64_t *start, uint64_t *end)
+{
+	const uint64_t unit = *end - *start >= HUGE_PAGE ? HUGE_PAGE : CHUNK;
+
+	if (is_small(s, line)) {
+		*start = line->start;
+		*end = line->end;
+	} else if (line->start != SLOT_BASE) {
+		*start = max_u64(*start & ~(unit - 1), line->start);
+		*end = min_u64((*end + unit - 1) & ~(unit - 1), line->end);
+	}
+}
+
+static int survey_line(struct survey *s, const struct map_line *line,
+		       uint64_t start, uint64_t end, bool wanted)
+{
+	/* What is pinned of a large mapping is found again when wanted. */
+	if ((!wanted && !is_small(s, line)) || is_special(line) ||
+	    !(line->prot & (PROT_READ | PROT_WRITE | PROT_EXEC)))
+		return 0;
+	if (line->ino && (line->shared || !(line->prot & PROT_WRITE)))
+		return survey_file(s, line, start, end);
+	if (line->ino || line->shared)
+		return 0;	/* has been made anonymous; has an inode */
+	return survey_private(s, line, start, end);
+}
+
+static void drop_survey(struct survey *s)
+{
+	for (size_t i = 0; i < s->n; i++)
+		if (s->v[i].file)
+			memory_file_unref(&s->tr->memory, s->v[i].file);
+	s->n = 0;
+}
+
+/* Makes regions of [start, end) true; wanted: and present. */
+static int settle_range(struct survey *s, uint64_t start, uint64_t end,
+			bool wanted)
+{
+	struct mm *mm = s->t->proc->mm;
+	uint64_t pos = start;
+	int err = 0;
+
+	for (size_t i = 0; i < s->maps.n && !err; i++) {
+		const struct map_line *line = &s->maps.v[i];
+		uint64_t from = max_u64(line->start, start);
+		uint64_t to = min_u64(line->end, end);
+
+		if (from >= to)
+			continue;
+		if (wanted)
+			widen(s, line, &from, &to);
+		/* Nothing is mapped in between. */
+		if (from > pos)
+			err = mm_remove(mm, pos, from);
+		pos = to;
+		if (!err)
+			err = survey_line(s, line, from, to, wanted);
+		if (!err)
+			err = mm_replace(mm, from, to, s->v, s->n);
+		if (err)
+			drop_survey(s);
+		s->n = 0;
+	}
+	return err || pos >= end ? err : mm_remove(mm, pos, end);
+}
+
+static int survey_begin(struct survey *s, struct tracer *tr, struct task *t)
+{
+	char path[64];
+	int err;
+
+	*s = (struct survey){ .tr = tr, .t = t, .pagemap = -1 };
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", t->tid);
+	s->pagemap = open(path, O_RDONLY | O_CLOEXEC);
+	s->frames = malloc(READ_PAGES * sizeof(*s->frames));
+	if (s->pagemap < 0)
+		err = -errno;
+	else if (!s->frames)
+		err = -ENOMEM;
+	else
+		err = maps_read(t->tid, &s->maps);
+	return err;
+}
+
+static void survey_end(struct survey *s)
+{
+	close_fd(&s->pagemap);
+	maps_fini(&s->maps);
+	free(s->frames);
+	free(s->v);
+}
+
+static bool covered(const struct mm *mm, uint64_t start, uint64_t end)
+{
+	while (start < end) {
+		const struct region *r = mm_find(mm, start);
+
+		if (!r || r->start > start)
+			return false;
+		start = r->end;
+	}
+	return true;
+}
+
+/* A slot, six pointers, and what they point to: up to UIO_MAXIOV buffers. */
+#define WANTED_MAX 1032
+
+struct wanted {
+	struct range v[WANTED_MAX];
+	size_t n;
+};
+
+static void want(struct wanted *w, const struct mm *mm, uint64_t addr,
+		 uint64_t len)
+{
+	const uint64_t start = page_down(addr);
+	uint64_t end;
+
+	if (addr >= USER_END || len == 0)
+		return;
+	end = page_up(addr + min_u64(len, USER_END - addr));
+	if (w->n < WANTED_MAX && !covered(mm, start, end))
+		w->v[w->n++] = (struct range){ start, end };
+}
+
+/* An array of struct iovec, and what its entries point to. */
+static void want_iovec(struct wanted *w, struct task *t, uint64_t addr,
+		       uint64_t n)
+{
+	struct iovec v[32];
+	const size_t left = ARRAY_SIZE(v);
+
+	n = min_u64(n, 1024);	/* UIO_MAXIOV */
+	want(w, t->proc->mm, addr, n * sizeof(*v));
+	for (uint64_t i = 0; i < n; i += left) {
+		uint64_t part = min_u64(n - i, left);
+		ssize_t got = task_read(t, addr + i * sizeof(*v), v,
+					part * sizeof(*v));
+
+		for (size_t j = 0; got > 0 && j < (size_t)got / sizeof(*v);
+		     j++)
+			want(w, t->proc->mm, (uint64_t)v[j].iov_base,
+			     v[j].iov_len);
+	}
+}
+
+/* Of a string, with its end. */
+static uint64_t text_len(struct task *t, uint64_t addr)
+{
+	char text[PATH_MAX];
+	ssize_t n = task_read(t, addr, text, sizeof(text));
+
+	return n < 0 ? 0 : min_u64(strnlen(text, (size_t)n) + 1, PATH_MAX);
+}
+
+/* No structure that a call's argument points to is larger; ioctl's are not
+ * known. */
+#define STRUCT_LEN 256
+
+/* What a call points to, as far as the table says. */
+static void want_pointers(struct wanted *w, struct task *t,
+			  const struct forward_call *call)
+{
+	const struct call *c = calls_get(call->nr);
+	const struct mm *mm = t->proc->mm;
+
+	for (int i = 0; c && c->args[i]; i++) {
+		const uint64_t a = call->args[i];
+
+		switch (c->args[i]) {
+		case 'p':
+		case 'P':
+		case 'T':
+			want(w, mm, a, text_len(t, a));
+			break;
+		case '*':
+			want(w, mm, a, a ? STRUCT_LEN : 0);
+			break;
+		case 'b':
+		case 'B':
+			want(w, mm, a, c->args[i + 1] ? call->args[i + 1] : 1);
+			break;
+		case 'V':
+			want_iovec(w, t, a, call->args[i + 1]);
+			break;
+		}
+	}
+}
+
+static int pagemap_settle(struct tracer *tr, struct task *t,
+			  const struct forward_call *call)
+{
+	struct mm *mm = t->proc->mm;
+	struct wanted w;
+	struct survey s;
+	int err;
+
+	w.n = 0;
+	want(&w, mm, task_slot_gva(t), SLOT_STRIDE);
+	if (call)
+		want_pointers(&w, t, call);
+	if (w.n == 0 && mm->fresh.ndirty == 0)
+		return 0;
+	err = survey_begin(&s, tr, t);
+	while (!err && mm->fresh.ndirty) {
+		const struct range d = mm->fresh.dirty[--mm->fresh.ndirty];
+
+		err = settle_range(&s, d.start, d.end, false);
+	}
+	for (size_t i = 0; i < w.n && !err; i++)
+		if (!covered(mm, w.v[i].start, w.v[i].end))
+			err = settle_range(&s, w.v[i].start, w.v[i].end, true);
+	survey_end(&s);
+	return err;
+}
+
+/* --- private mappings of files -------------------------------------------- */
+
+/*
+ * A private mapping of a file that is about to become writable: the same bytes
+ * in anonymous memory, put in its place. It could not be written until now, so
+ * nothing is lost in between.
+ */
+static int make_anonymous(struct tracer *tr, struct task *t,
+			  const struct map_line *line, struct range part)
+{
+	const uint64_t len = part.end - part.start;
+	char *buf cleanup_free = malloc(1 << 20);
+	int64_t at;
+
+	if (!buf)
+		return -ENOMEM;
+	at = task_native(tr, t, SYS_mmap, 0, len, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, ~0ULL, 0);
+	if (mem_errno(at))
+		return mem_errno(at);
+	for (uint64_t done = 0; done < len;) {
+		ssize_t n = task_read(t, part.start + done, buf,
+				      min_u64(len - done, 1 << 20));
+
+		/* Behind the end of the file there is nothing. */
+		if (n < (ssize_t)PAGE_BYTES) {
+			done += PAGE_BYTES;
+			continue;
+		}
+		n = (ssize_t)page_down((uint64_t)n);
+		if (task_write(t, (uint64_t)at + done, buf, (size_t)n) != n)
+			return -EFAULT;
+		done += (uint64_t)n;
+	}
+	if (line->prot != (PROT_READ | PROT_WRITE))
+		task_native(tr, t, SYS_mprotect, (uint64_t)at, len,
+			    (uint64_t)line->prot, 0, 0, 0);
+	at = task_native(tr, t, SYS_mremap, (uint64_t)at, len, len,
+			 MREMAP_MAYMOVE | MREMAP_FIXED, part.start, 0);
+	forget(tr, t, part.start, part.end);
+	note(t->proc->mm, part.start, part.end);
+	return mem_errno(at);
+}
+
+/* All such mappings in a range. writable: only those that are it already. */
+static int make_all_anonymous(struct tracer *tr, struct task *t,
+			      struct range at, bool writable)
+{
+	struct maps maps = { 0 };
+	int err = maps_read(t->tid, &maps);
+
+	for (size_t i = 0; i < maps.n && !err; i++) {
+		const struct map_line *line = &maps.v[i];
+		struct range part = { max_u64(line->start, at.start),
+				      min_u64(line->end, at.end) };
+
+		if (part.start >= part.end || line->shared || !line->ino ||
+		    mem_is_ours(line->start, line->end) ||
+		    (writable && !(line->prot & PROT_WRITE)))
+			continue;
+		err = make_anonymous(tr, t, line, part);
+	}
+	maps_fini(&maps);
+	return err;
+}
+
+/* --- calls --------------------------------------------------------------- */
+
+/* A private, writable mapping of a local file: its contents, made anonymous. */
+static int64_t map_file_copy(struct tracer *tr, struct task *t)
+{
+	const uint64_t prot = t->args[2];
+	const uint64_t kept = MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_32BIT |
+			      MAP_LOCKED | MAP_NORESERVE;
+	uint64_t len = t->args[1], off = t->args[5];
+	int64_t at = task_native(tr, t, SYS_mmap, t->args[0], len,
+				 prot | PROT_WRITE, MAP_PRIVATE |
+				 MAP_ANONYMOUS | (t->args[3] & kept), ~0ULL,
+				 0);
+
+	for (uint64_t pos = (uint64_t)at; !mem_errno(at) && len > 0;) {
+		int64_t n = task_native(tr, t, SYS_pread64, t->args[4], pos,
+					len, off, 0, 0);
+
+		if (n <= 0)
+			break;	/* behind the end of the file */
+		pos += (uint64_t)n;
+		off += (uint64_t)n;
+		len -= (uint64_t)n;
+	}
+	return at;
+}
+
+static int64_t map_host_file(struct tracer *tr, struct task *t, bool shared)
+{
+	int64_t there, r;
+	int copy;
+
+	/* The host's pages are not the guest's: no window to them yet. */
+	if (shared)
+		return -ENODEV;
+	copy = fd_fetch(tr, t, (int)t->args[4]);
+	if (copy < 0)
+		return copy == -EIO ? -EIO : -ENODEV;
+	there = fd_install(tr, t, copy);
+	close(copy);
+	if (there < 0)
+		return there;
+	t->args[4] = (uint64_t)there;
+	if (t->args[2] & PROT_WRITE)
+		r = map_file_copy(tr, t);
+	else
+		r = task_native_same(tr, t);
+	task_native(tr, t, SYS_close, (uint64_t)there, 0, 0, 0, 0, 0);
+	return r;
+}
+
+static bool is_regular(struct tracer *tr, struct task *t, int fd)
+{
+	int copy cleanup_fd = fd_fetch(tr, t, fd);
+	struct stat st;
+
+	return copy >= 0 && fstat(copy, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+static void call_mmap(struct tracer *tr, struct task *t)
+{
+	const uint64_t flags = t->args[3], type = flags & MAP_TYPE;
+	const bool shared = type == MAP_SHARED || type == MAP_SHARED_VALIDATE;
+	const int fd = (int)t->args[4];
+	struct range at;
+	int64_t r;
+
+	if (!mem_range(t->args[0], t->args[1], &at)) {
+		task_allow(tr, t);
+		return;
+	}
+	if (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) &&
+	    mem_is_ours(at.start, at.end)) {
+		task_return(tr, t, flags & MAP_FIXED ? -ENOMEM : -EEXIST);
+		return;
+	}
+	if (!(flags & MAP_ANONYMOUS) && is_hidden_fd(tr, fd)) {
+		task_return(tr, t, -EBADF);
+		return;
+	}
+	if (!(flags & MAP_ANONYMOUS) && is_host_fd(t, fd))
+		r = map_host_file(tr, t, shared);
+	else if (!(flags & MAP_ANONYMOUS) && !shared &&
+		 t->args[2] & PROT_WRITE && is_regular(tr, t, fd) &&
+		 t->args[5] % PAGE_BYTES == 0)
+		r = map_file_copy(tr, t);
+	else
+		r = task_native_same(tr, t);
+	if (!mem_errno(r)) {
+		const uint64_t end = (uint64_t)r + page_up(t->args[1]);
+
+		forget(tr, t, (uint64_t)r, end);
+		note(t->proc->mm, (uint64_t)r, end);
+	}
+	task_return(tr, t, r);
+}
+
+static void call_munmap(struct tracer *tr, struct task *t)
+{
+	struct range at;
+	int64_t r;
+
+	if (!mem_range(t->args[0], t->args[1], &at)) {
+		task_allow(tr, t);
+		return;
+	}
+	if (mem_is_ours(at.start, at.end)) {
+		task_return(tr, t, -EINVAL);
+		return;
+	}
+	r = task_native_same(tr, t);
+	if (r == 0)
+		forget(tr, t, at.start, at.end);
+	task_return(tr, t, r);
+}
+
+static void call_mprotect(struct tracer *tr, struct task *t)
+{
+	struct range at;
+	int err = 0;
+	int64_t r;
+
+	if (!mem_range(t->args[0], t->args[1], &at) ||
+	    t->args[0] % PAGE_BYTES) {
+		task_allow(tr, t);
+		return;
+	}
+	if (mem_is_ours(at.start, at.end)) {
+		task_return(tr, t, -EACCES);
+		return;
+	}
+	if (t->args[2] & PROT_WRITE)
+		err = make_all_anonymous(tr, t, at, false);
+	r = err ? err : task_native_same(tr, t);
+	/* PROT_GROWSDOWN reaches to the start of the mapping. */
+	if (t->args[2] & PROT_GROWSDOWN)
+		at.start = PAGE_BYTES;
+	note(t->proc->mm, at.start, at.end);
+	task_return(tr, t, r);
+}
+
+static void call_brk(struct tracer *tr, struct task *t)
+{
+	struct mm *mm = t->proc->mm;
+	const uint64_t old = page_up(mm->brk);
+	int64_t r = task_native_same(tr, t);
+	const uint64_t now = page_up((uint64_t)r);
+
+	if (now < old)
+		forget(tr, t, now, old);
+	else if (now > old)
+		note(mm, old, now);
+	mm->brk = (uint64_t)r;
+	task_return(tr, t, r);
+}
+
+#define MADV_DONTNEED_LOCKED_ 24
+
+static void call_madvise(struct tracer *tr, struct task *t)
+{
+	const int advice = (int)t->args[2];
+	struct range at;
+
+	if (!mem_range(t->args[0], t->args[1], &at) ||
+	    t->args[0] % PAGE_BYTES) {
+		task_allow(tr, t);
+		return;
+	}
+	if (mem_is_ours(at.start, at.end)) {
+		task_return(tr, t, -EINVAL);
+		return;
+	}
+	/* Frames that are given back: none are present until a call points
+	 * there again. */
+	if (advice == MADV_DONTNEED || advice == MADV_FREE ||
+	    advice == MADV_DONTNEED_LOCKED_ || advice == MADV_REMOVE)
+		forget(tr, t, at.start, at.end);
+	task_allow(tr, t);
+}
+
+static void call_mremap(struct tracer *tr, struct task *t)
+{
+	const uint64_t new_len = page_up(t->args[2]);
+	struct range old, to;
+	int64_t r;
+
+	if (t->args[0] % PAGE_BYTES || t->args[1] > 1ULL << 47 ||
+	    t->args[2] == 0 || t->args[2] > 1ULL << 47) {
+		task_allow(tr, t);
+		return;
+	}
+	old = (struct range){ t->args[0], t->args[0] + page_up(t->args[1]) };
+	to = (struct range){ t->args[4], t->args[4] + new_len };
+	if (mem_is_ours(old.start, old.end) ||
+	    (t->args[3] & MREMAP_FIXED && mem_is_ours(to.start, to.end))) {
+		task_return(tr, t, -EINVAL);
+		return;
+	}
+	/* Frames keep their pins until they are not told of any more. */
+	if (old.start < old.end)
+		forget(tr, t, old.start, old.end);
+	r = task_native_same(tr, t);
+	note(t->proc->mm, old.start, old.end);
+	if (!mem_errno(r)) {
+		forget(tr, t, (uint64_t)r, (uint64_t)r + new_len);
+		note(t->proc->mm, (uint64_t)r, (uint64_t)r + new_len);
+	}
+	task_return(tr, t, r);
+}
+
+/* Where segments begin and end only the kernel knows. */
+static void call_shm(struct tracer *tr, struct task *t)
+{
+	struct maps maps = { 0 };
+	const uint64_t at = t->args[0];
+	int64_t r;
+
+	if (t->nr == SYS_shmat) {
+		r = task_native_same(tr, t);
+		if (!mem_errno(r))
+			note(t->proc->mm, PAGE_BYTES, USER_END);
+		task_return(tr, t, r);
+		return;
+	}
+	if (maps_read(t->tid, &maps) < 0) {
+		task_return(tr, t, -ENOMEM);
+		return;
+	}
+	r = task_native_same(tr, t);
+	for (size_t i = 0; i < maps.n && r == 0; i++)
+		if (maps.v[i].start == at)
+			forget(tr, t, at, maps.v[i].end);
+	maps_fini(&maps);
+	task_return(tr, t, r);
+}
+
+static void pagemap_call(struct tracer *tr, struct task *t)
+{
+	switch (t->nr) {
+	case SYS_mmap:
+		call_mmap(tr, t);
+		break;
+	case SYS_munmap:
+		call_munmap(tr, t);
+		break;
+	case SYS_mprotect:
+	case SYS_pkey_mprotect:
+		call_mprotect(tr, t);
+		break;
+	case SYS_brk:
+		call_brk(tr, t);
+		break;
+	case SYS_madvise:
+		call_madvise(tr, t);
+		break;
+	case SYS_mremap:
+		call_mremap(tr, t);
+		break;
+	case SYS_shmat:
+	case SYS_shmdt:
+		call_shm(tr, t);
+		break;
+	case SYS_remap_file_pages:
+		/* Emulated since Linux 4.0, and used by nobody. */
+		task_return(tr, t, -ENOSYS);
+		break;
+	default:
+		call_general(tr, t);
+	}
+}
+
+static int64_t pagemap_map_private(struct tracer *tr, struct task *t,
+				   uint64_t len)
+{
+	int64_t at = task_native(tr, t, SYS_mmap, 0, len,
+				 PROT_READ | PROT_WRITE,
+				 MAP_PRIVATE | MAP_ANONYMOUS, ~0ULL, 0);
+
+	if (!mem_errno(at))
+		note(t->proc->mm, (uint64_t)at, (uint64_t)at + page_up(len));
+	return at;
+}
+
+static void pagemap_unmap_private(struct tracer *tr, struct task *t,
+				  uint64_t at, uint64_t len)
+{
+	if (task_native(tr, t, SYS_munmap, at, len, 0, 0, 0, 0) == 0)
+		forget(tr, t, at, at + page_up(len));
+}
+
+/* --- exec and fork ------------------------------------------------------- */
+
+static int pagemap_setup(struct tracer *tr, struct task *t)
+{
+	struct mm *mm = t->proc->mm;
+	int err = make_all_anonymous(tr, t, (struct range){ PAGE_BYTES,
+				     USER_END }, true);
+
+	mm->brk = mm->brk_start = (uint64_t)task_native(tr, t, SYS_brk, 0, 0,
+							0, 0, 0, 0);
+	note(mm, PAGE_BYTES, USER_END);
+	return err;
+}
+
+/*
+ * The kernel has copied what was pinned, and shares the rest until either side
+ * writes: frames that were told of stay the parent's.
+ */
+static int pagemap_fork(struct tracer *tr, struct task *parent,
+			struct task *child)
+{
+	note(child->proc->mm, PAGE_BYTES, USER_END);
+	return mem_fork_slots(tr, parent, child, NULL, 0);
+}
+
+const struct source pagemap_source = {
+	.call = pagemap_call,
+	.setup = pagemap_setup,
+	.fork = pagemap_fork,
+	.map_private = pagemap_map_private,
+	.unmap_private = pagemap_unmap_private,
+	.settle = pagemap_settle,
+};
