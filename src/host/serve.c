@@ -296,12 +296,15 @@ static int do_on_shadow(struct session *s, const struct msg *m)
 		return 0;
 	case MSG_THREAD_NEW:
 		return shadow_thread_new(sh, m->thread.thread, m->thread.slot,
-					 m->thread.seq);
+					 m->thread.slot_gpa, m->thread.seq);
 	case MSG_THREAD_DROP:
 		shadow_thread_end(sh, m->thread.thread);
 		return 0;
 	case MSG_CANCEL:
 		shadow_cancel(sh, m->thread.thread, m->thread.seq);
+		return 0;
+	case MSG_RING:
+		shadow_ring(sh, m->thread.thread);
 		return 0;
 	case MSG_FSIZE:
 		return shadow_limit(sh, m->fsize.bytes);
@@ -382,7 +385,9 @@ static int session_serve(struct session *s)
 	}
 	if (reply.reply_text.text[0])
 		reply.type = MSG_REPLY_TEXT;
-	err = transport_send(&s->t, &reply, m.type == MSG_GETFD ? fd : -1);
+	if (m.type != MSG_RING)
+		err = transport_send(&s->t, &reply,
+				     m.type == MSG_GETFD ? fd : -1);
 	if (reply.reply.error == -EPROTO)
 		return -EPROTO;
 	return err;

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <sched.h>
@@ -678,11 +679,14 @@ static void executor_free(struct executor *e)
 {
 	struct executor **p = &e->shadow->executors;
 
+	if (e->slot)
+		munmap(e->slot, PAGE_BYTES);
 	while (*p && *p != e)
 		p = &(*p)->next;
 	if (*p)
 		*p = e->next;
-	idmap_take(&e->shadow->nursery->executors, (uint32_t)e->tid);
+	if (e->tid)
+		idmap_take(&e->shadow->nursery->executors, (uint32_t)e->tid);
 	free(e);
 }
 
@@ -803,8 +807,37 @@ static struct executor *find_executor(struct shadow *s, uint32_t thread)
 	return e;
 }
 
+/*
+ * The first page of a slot, which has the word that the executor sleeps on:
+ * the guest cannot wake it, we can. Whatever page the guest names, all that
+ * comes of it is a wake-up.
+ */
+static int map_slot(const struct ram *ram, uint64_t gpa, uint32_t **out)
+{
+	uint64_t off;
+	void *p;
+	int err = ram_find(ram, gpa, PAGE_BYTES, &off);
+
+	if (err || gpa % PAGE_BYTES)
+		return -EINVAL;
+	p = mmap(NULL, PAGE_BYTES, PROT_READ, MAP_SHARED, ram->fd, (off_t)off);
+	if (p == MAP_FAILED)
+		return -errno;
+	*out = p;
+	return 0;
+}
+
+void shadow_ring(struct shadow *s, uint32_t thread)
+{
+	struct executor *e = find_executor(s, thread);
+
+	if (e && e->slot)
+		syscall(SYS_futex, e->slot + SLOT_REQ_SEQ / sizeof(*e->slot),
+			FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+}
+
 int shadow_thread_new(struct shadow *s, uint32_t thread, uint64_t slot,
-		      uint32_t seq)
+		      uint64_t slot_gpa, uint32_t seq)
 {
 	struct executor *e;
 	struct user_regs_struct regs;
@@ -820,11 +853,16 @@ int shadow_thread_new(struct shadow *s, uint32_t thread, uint64_t slot,
 	if (!e)
 		return -ENOMEM;
 	*e = (struct executor){ .shadow = s, .thread = thread };
+	err = slot_gpa ? map_slot(s->nursery->ram, slot_gpa, &e->slot) : 0;
+	if (err) {
+		free(e);
+		return err;
+	}
 	err = clone_thread(s, s->leader, CLONE_VM | CLONE_FS | CLONE_FILES |
 			   CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM,
 			   &e->tid, NULL);
 	if (err) {
-		free(e);
+		executor_free(e);
 		return err;
 	}
 	filter.args[2] = ctl_filter(s, &s->nursery->executor_filter);
@@ -844,7 +882,7 @@ int shadow_thread_new(struct shadow *s, uint32_t thread, uint64_t slot,
 	if (err) {
 		/* Unfiltered, it must not run: the shadow ends with it. */
 		kill(s->leader, SIGKILL);
-		free(e);
+		executor_free(e);
 		return err;
 	}
 	e->next = s->executors;

@@ -96,8 +96,14 @@ int shadow_new(struct nursery *n, struct shadow *parent, uint32_t id,
 int shadow_reset(struct shadow *s);
 void shadow_free(struct shadow *s);	/* kills it */
 
+/*
+ * shadow_thread_new() - an executor for a thread of the target
+ *
+ * slot: GVA. slot_gpa: where that is in a VM, or 0. seq: the last request that
+ * is not for it. 0 or -errno (-EEXIST, -EAGAIN: too many).
+ */
 int shadow_thread_new(struct shadow *s, uint32_t thread, uint64_t slot,
-		      uint32_t seq);
+		      uint64_t slot_gpa, uint32_t seq);
 void shadow_thread_end(struct shadow *s, uint32_t thread);
 /* shadow_ring() - wake a thread's executor: its slot has a request (in a VM) */
 void shadow_ring(struct shadow *s, uint32_t thread);

@@ -468,7 +468,7 @@ static int map_basics(struct guest *g)
 
 static int start_thread(struct guest *g, uint32_t thread)
 {
-	return shadow_thread_new(g->s, thread, slot_gva(thread),
+	return shadow_thread_new(g->s, thread, slot_gva(thread), 0,
 				 seq_of(g, thread));
 }
 
