@@ -3,7 +3,9 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -122,11 +124,71 @@ void fs_unref(struct fs *fs)
 	free(fs);
 }
 
+#define FETCH_CHUNK (256u << 10)
+
+/* The file's bytes, by way of len bytes of the target's memory. */
+static int copy_bytes(struct tracer *tr, struct task *t, int fd, int to,
+		      uint64_t at, uint64_t len)
+{
+	char *buf cleanup_free = malloc(len);
+	uint64_t args[6] = { (uint64_t)fd, at, len };
+
+	if (!buf)
+		return -ENOMEM;
+	for (;;) {
+		int64_t n = shadow_sync(tr, t, SLOT_CALL, SYS_pread64, args,
+					-1);
+		int err;
+
+		if (n <= 0)
+			return (int)n;
+		if ((uint64_t)n > len || task_read(t, at, buf, (size_t)n) != n)
+			return -EIO;
+		err = fd_pwrite_all(to, buf, (size_t)n, args[3]);
+		if (err)
+			return err;
+		args[3] += (uint64_t)n;
+	}
+}
+
+/*
+ * In a VM no descriptor crosses, and the host's pages are not the guest's: a
+ * regular file that is executed or mapped privately is copied.
+ */
+static int copy_host_file(struct tracer *tr, struct task *t, int fd)
+{
+	uint64_t args[6] = { (uint64_t)fd, task_scratch(t) };
+	int to cleanup_fd = memfd_create("darkshadow-copy", MFD_CLOEXEC);
+	struct stat st;
+	int64_t at, r;
+	int err;
+
+	if (to < 0)
+		return -errno;
+	r = shadow_sync(tr, t, SLOT_CALL, SYS_fstat, args, -1);
+	if (r < 0)
+		return (int)r;
+	memcpy(&st, (char *)t->slot + SLOT_SCRATCH, sizeof(st));
+	if (!S_ISREG(st.st_mode))
+		return -ENODEV;
+	fchmod(to, st.st_mode & 0777);
+	at = mem_map_private(tr, t, FETCH_CHUNK);
+	if (at < 0)
+		return (int)at;
+	err = shadow_ready(tr, t);
+	if (!err)
+		err = copy_bytes(tr, t, fd, to, (uint64_t)at, FETCH_CHUNK);
+	mem_unmap_private(tr, t, (uint64_t)at, FETCH_CHUNK);
+	return err ? err : steal_fd(&to);
+}
+
 int fd_fetch_host(struct tracer *tr, struct task *t, int fd)
 {
 	struct msg m = { .type = MSG_GETFD };
 	int got = -1, err;
 
+	if (tracer_in_vm(tr))
+		return copy_host_file(tr, t, fd);
 	m.fd.shadow = t->proc->shadow;
 	m.fd.fd = (uint32_t)fd;
 	err = client_request(&tr->client, &m, -1, &got);

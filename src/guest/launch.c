@@ -27,6 +27,7 @@
 #include "base/num.h"
 #include "guest/filter.h"
 #include "guest/path.h"
+#include "guest/source.h"
 
 extern const uint8_t blob_gate[];
 extern const uint64_t blob_gate_size;
@@ -56,6 +57,47 @@ int launch_memory(struct tracer *tr)
 		return err;
 	return fd_pwrite_all(m->arena.fd, blob_gate, blob_gate_size,
 			     tr->gate_off);
+}
+
+int launch_vm_memory(struct tracer *tr, const char **what)
+{
+	struct memory *m = &tr->memory;
+	int fd, err = frames_visible();
+
+	*what = "/proc/PID/pagemap shows no page frames: run as root, or `setcap"
+		" cap_sys_admin,cap_checkpoint_restore,cap_ipc_lock,"
+		"cap_sys_resource,cap_sys_ptrace+ep` this program";
+	if (err)
+		return err;
+	*what = "pinning memory: io_uring is refused here; see sysctl"
+		" kernel.io_uring_disabled, a container's seccomp profile,"
+		" Linux before 5.13";
+	m->pinner = calloc(1, sizeof(*m->pinner));
+	if (!m->pinner)
+		return -ENOMEM;
+	err = pinner_init(m->pinner);
+	if (err) {
+		free(m->pinner);
+		m->pinner = NULL;
+		return err;
+	}
+	*what = "guest memory (memfd)";
+	fd = fcntl(m->arena.fd, F_DUPFD_CLOEXEC, 0);
+	err = fd < 0 ? -errno : memory_file(m, fd, &m->arena_file);
+	tr->source = &pagemap_source;
+	return err;
+}
+
+void launch_fini(struct tracer *tr)
+{
+	struct memory *m = &tr->memory;
+
+	if (m->arena_file)
+		memory_file_unref(m, m->arena_file);
+	if (m->pinner)
+		pinner_fini(m->pinner);
+	free(m->pinner);
+	arena_fini(&m->arena);
 }
 
 struct child {

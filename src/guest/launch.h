@@ -13,6 +13,17 @@
 int launch_memory(struct tracer *tr);
 
 /*
+ * launch_vm_memory() - targets keep their memory; what pins it
+ *
+ * After launch_memory(). 0 or -errno; *what then says what failed and what to
+ * do about it.
+ */
+int launch_vm_memory(struct tracer *tr, const char **what);
+
+/* launch_fini() - lets go of all memory */
+void launch_fini(struct tracer *tr);
+
+/*
  * launch() - fork, seize, filter, exec
  *
  * tr->memory and tr->client are ready. A command that cannot be executed is

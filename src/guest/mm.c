@@ -114,8 +114,13 @@ void mm_unref(struct mm *mm)
 		return;
 	for (size_t i = 0; i < mm->n; i++)
 		region_drop(mm, &mm->v[i]);
-	if (mm->slots_off)
+	if (mm->slots_off) {
+		if (mm->memory->arena_file)
+			file_frames_drop(&mm->memory->arena_file->frames,
+					 mm->slots_off / PAGE_BYTES,
+					 SLOT_AREA / PAGE_BYTES);
 		arena_discard(&mm->memory->arena, mm->slots_off, SLOT_AREA);
+	}
 	while (mm->npins)
 		mm_pin_drop(mm, mm->npins - 1);
 	idmap_fini(&mm->sites);

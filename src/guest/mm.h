@@ -97,6 +97,7 @@ struct mm {
 struct memory {
 	struct arena arena;
 	struct pinner *pinner;	/* owned; NULL: loopback */
+	struct mapfile *arena_file;	/* in a VM: referenced */
 	struct mapfile *files;
 	uint32_t next_file;
 	/* Called when the last region of a file is gone. */

@@ -230,15 +230,26 @@ int file_frames_get(struct file_frames **list, int fd, uint64_t page,
 	return 0;
 }
 
-void file_frames_free(struct file_frames **list)
+void file_frames_drop(struct file_frames **list, uint64_t page,
+		      uint64_t npages)
 {
 	while (*list) {
 		struct file_frames *f = *list;
 
+		if (f->first < page || f->n > npages ||
+		    f->first - page > npages - f->n) {
+			list = &f->next;
+			continue;
+		}
 		*list = f->next;
 		close_fd(&f->pipe);
 		free(f);
 	}
+}
+
+void file_frames_free(struct file_frames **list)
+{
+	file_frames_drop(list, 0, UINT64_MAX);
 }
 
 /* --- page tables --------------------------------------------------------- */

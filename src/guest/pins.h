@@ -68,6 +68,10 @@ int file_frames_get(struct file_frames **list, int fd, uint64_t page,
 		    uint64_t npages, struct file_frames **out);
 void file_frames_free(struct file_frames **list);
 
+/* file_frames_drop() - parts that lie wholly in [page, page + npages) */
+void file_frames_drop(struct file_frames **list, uint64_t page,
+		      uint64_t npages);
+
 /*
  * frames_read() - page frame numbers of [start, start + n pages) of a process
  *

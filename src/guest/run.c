@@ -32,11 +32,13 @@ struct run_options {
 	const char *trace;
 	bool stats;
 	double timeout_s;
+	uint64_t eager;		/* bytes */
+	bool no_huge;
 	int verbosity;
 	char **command;
 };
 
-enum { OPT_TRACE = 256, OPT_TIMEOUT };
+enum { OPT_TRACE = 256, OPT_TIMEOUT, OPT_EAGER, OPT_NO_HUGE };
 
 static const struct argp_option options[] = {
 	{ "forward", 'f', "RULE", 0,
@@ -48,6 +50,11 @@ static const struct argp_option options[] = {
 	{ "transport", 't', "NAME[:ARGS]", 0,
 	  "How to reach the host side: auto (default), loopback (a sibling on"
 	  " this machine), loopback:SOCKET (a daemon started by hand)", 0 },
+	{ "eager", OPT_EAGER, "SIZE", 0,
+	  "In a VM: mappings up to SIZE (4M) are made present and shadowed at"
+	  " once, larger ones as calls need them; with suffix K, M or G", 0 },
+	{ "no-huge", OPT_NO_HUGE, NULL, 0,
+	  "In a VM: do not ask for huge pages", 0 },
 	{ "stats", 's', NULL, 0, "Print counters at exit", 0 },
 	{ "trace", OPT_TRACE, "FILE", 0,
 	  "Write one line a forwarded call; - is standard error", 0 },
@@ -66,6 +73,24 @@ static void add_rule(struct rules *rules, const char *text)
 		log_err("%s", err);
 		exit(EXIT_OWN_FAILURE);
 	}
+}
+
+static int parse_size(const char *text, uint64_t *out)
+{
+	static const char units[] = "KMG";
+	char *end;
+	const char *unit;
+
+	errno = 0;
+	*out = strtoull(text, &end, 10);
+	if (errno || end == text || *text == '-')
+		return -EINVAL;
+	unit = *end ? strchr(units, *end) : NULL;
+	if ((*end && !unit) || (unit && end[1]))
+		return -EINVAL;
+	if (unit)
+		*out <<= 10 * (unit - units + 1);
+	return 0;
 }
 
 static error_t parse_opt(int key, char *arg, struct argp_state *state)
@@ -98,6 +123,14 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 		if (end == arg || *end || o->timeout_s < 0)
 			argp_error(state, "--timeout %s: expected seconds",
 				   arg);
+		return 0;
+	case OPT_EAGER:
+		if (parse_size(arg, &o->eager) < 0)
+			argp_error(state, "--eager %s: expected a size, as in"
+				   " 64K, 4M or 1G", arg);
+		return 0;
+	case OPT_NO_HUGE:
+		o->no_huge = true;
 		return 0;
 	case 'q':
 		o->verbosity = -1;
@@ -244,8 +277,19 @@ static int reach_host(const struct run_options *o, struct tracer *tr,
 	}
 	if (err)
 		return err;
-	err = client_hello(&tr->client, tr->memory.arena.fd,
-			   tr->memory.arena.size, &tr->rules);
+	if (!tr->client.t.carries_fds) {
+		const char *what;
+
+		err = launch_vm_memory(tr, &what);
+		if (err) {
+			log_err("%s: %s", what, strerror(-err));
+			return err;
+		}
+		err = client_hello(&tr->client, -1, 0, &tr->rules);
+	} else {
+		err = client_hello(&tr->client, tr->memory.arena.fd,
+				   tr->memory.arena.size, &tr->rules);
+	}
 	if (err)
 		log_err("the host side refused: %s", tr->client.text[0] ?
 			tr->client.text : strerror(-err));
@@ -335,7 +379,7 @@ static void finish(struct run_options *o, struct tracer *tr, pid_t sibling)
 	if (sibling > 0)
 		waitpid(sibling, NULL, 0);
 	sites_free(tr->site_decoder);
-	arena_fini(&tr->memory.arena);
+	launch_fini(tr);
 	close_fd(&tr->sock);
 	idmap_fini(&tr->tasks);
 	idmap_fini(&tr->early);
@@ -395,7 +439,8 @@ static int run_command(const struct run_options *o, struct tracer *tr)
 
 int run_main(int argc, char **argv)
 {
-	struct run_options o = { .transport = "auto", .timeout_s = 5 };
+	struct run_options o = { .transport = "auto", .timeout_s = 5,
+				 .eager = 4 << 20 };
 	struct tracer tr = { .source = &arena_source,
 			     .hidden = -HIDDEN_FDS, .sock = -1,
 			     .memory.arena.fd = -1 };
@@ -405,6 +450,8 @@ int run_main(int argc, char **argv)
 	argp_err_exit_status = EXIT_OWN_FAILURE;
 	argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &o);
 	tr.want_stats = o.stats;
+	tr.eager = o.eager;
+	tr.huge = !o.no_huge;
 	if (prepare(&o, &tr, &sibling) == 0)
 		status = run_command(&o, &tr);
 	finish(&o, &tr, sibling);

@@ -387,7 +387,11 @@ static inline bool is_hidden_fd(const struct tracer *tr, int fd)
  * its shadow (a host one): a descriptor of ours, or -errno
  */
 int fd_fetch(struct tracer *tr, struct task *t, int fd);
-/* fd_fetch_host() - the same by its number in a shadow that is ready */
+/*
+ * fd_fetch_host() - the same by its number in a shadow that is ready
+ *
+ * In a VM a copy of a regular file, -ENODEV for all else.
+ */
 int fd_fetch_host(struct tracer *tr, struct task *t, int fd);
 
 /* fd_install() - put a descriptor of ours into the target: its number there */
