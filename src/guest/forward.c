@@ -480,7 +480,8 @@ void task_forward(struct tracer *tr, struct task *t, uint32_t op, uint64_t nr,
 	s->r12 = t->regs.r12;
 	s->rcx = t->regs.rip;
 	s->r11 = t->regs.eflags;
-	s->post = then || tr->trace || tr->want_stats || t->remote.masked;
+	s->post = then || tr->trace || tr->want_stats || t->remote.masked ||
+		  t->proc->mm->writes_files;
 	t->in_gate = true;
 	t->cancelled = false;
 	tr->stats.forwarded++;
@@ -521,6 +522,7 @@ static void trace_call(struct tracer *tr, struct task *t, int64_t result,
 
 void forward_answered(struct tracer *tr, struct task *t)
 {
+	const struct forward_call call = { t->nr, t->args };
 	int64_t result = t->slot->result;
 	uint32_t sig = t->slot->signal;
 	then_fn then = t->then;
@@ -533,6 +535,7 @@ void forward_answered(struct tracer *tr, struct task *t)
 		if (tr->trace && !is_restart_code(result))
 			trace_call(tr, t, result, took);
 	}
+	tr->source->answered(tr, t, &call);
 	/* The host's kernel sent it for this call: it is the target's. */
 	if (sig > 0 && sig < 65)
 		syscall(SYS_tkill, t->tid, (int)sig);

@@ -1068,6 +1068,14 @@ static int arena_settle(struct tracer *tr, struct task *t,
 	return 0;
 }
 
+static void arena_answered(struct tracer *tr, struct task *t,
+			   const struct forward_call *call)
+{
+	(void)tr;
+	(void)t;
+	(void)call;
+}
+
 const struct source arena_source = {
 	.call = arena_call,
 	.setup = arena_setup,
@@ -1075,4 +1083,5 @@ const struct source arena_source = {
 	.map_private = arena_map_private,
 	.unmap_private = arena_unmap_private,
 	.settle = arena_settle,
+	.answered = arena_answered,
 };

@@ -88,6 +88,7 @@ struct mm {
 	uint64_t *slots_used;	/* bitmap of SLOT_MAX */
 	uint64_t slots_off;	/* where the slots are in the arena */
 	struct mm_view fresh;	/* in a VM: ranges to be looked at */
+	bool writes_files;	/* in a VM: by mappings, or has done so */
 	struct pin *pins;	/* in a VM: owned, sorted, disjoint */
 	size_t npins, pins_cap;
 	struct idmap sites;	/* outside of files, that were looked at */

@@ -34,11 +34,13 @@ struct run_options {
 	double timeout_s;
 	uint64_t eager;		/* bytes */
 	bool no_huge;
+	bool verify;
 	int verbosity;
 	char **command;
 };
 
-enum { OPT_TRACE = 256, OPT_TIMEOUT, OPT_EAGER, OPT_NO_HUGE };
+enum { OPT_TRACE = 256, OPT_TIMEOUT, OPT_EAGER, OPT_NO_HUGE,
+       OPT_VERIFY };
 
 static const struct argp_option options[] = {
 	{ "forward", 'f', "RULE", 0,
@@ -55,6 +57,9 @@ static const struct argp_option options[] = {
 	  " once, larger ones as calls need them; with suffix K, M or G", 0 },
 	{ "no-huge", OPT_NO_HUGE, NULL, 0,
 	  "In a VM: do not ask for huge pages", 0 },
+	{ "verify", OPT_VERIFY, NULL, 0,
+	  "In a VM: compare what shadows map with the page table at every"
+	  " call, and count what is stale (with --stats: shown)", 0 },
 	{ "stats", 's', NULL, 0, "Print counters at exit", 0 },
 	{ "trace", OPT_TRACE, "FILE", 0,
 	  "Write one line a forwarded call; - is standard error", 0 },
@@ -128,6 +133,9 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 		if (parse_size(arg, &o->eager) < 0)
 			argp_error(state, "--eager %s: expected a size, as in"
 				   " 64K, 4M or 1G", arg);
+		return 0;
+	case OPT_VERIFY:
+		o->verify = true;
 		return 0;
 	case OPT_NO_HUGE:
 		o->no_huge = true;
@@ -317,6 +325,9 @@ static void print_stats(const struct tracer *tr, double seconds)
 	fprintf(f, "darkshadow: memory: %lu map updates, %lu extents, %lu"
 		" bytes mapped\n", s->map_requests, s->extents,
 		s->bytes_mapped);
+	if (tr->verify)
+		fprintf(f, "darkshadow: verify: %lu pages compared, %lu"
+			" stale\n", s->verified, s->stale);
 	fprintf(f, "darkshadow: control stream: %lu bytes sent, %lu bytes"
 		" received\n", tr->client.t.bytes_sent,
 		tr->client.t.bytes_received);
@@ -452,6 +463,7 @@ int run_main(int argc, char **argv)
 	tr.want_stats = o.stats;
 	tr.eager = o.eager;
 	tr.huge = !o.no_huge;
+	tr.verify = o.verify;
 	if (prepare(&o, &tr, &sibling) == 0)
 		status = run_command(&o, &tr);
 	finish(&o, &tr, sibling);

@@ -34,6 +34,9 @@ struct source {
 	 */
 	int (*settle)(struct tracer *tr, struct task *t,
 		      const struct forward_call *call);
+	/* The call has been answered: what the host wrote has to be kept. */
+	void (*answered)(struct tracer *tr, struct task *t,
+			 const struct forward_call *call);
 };
 
 extern const struct source arena_source, pagemap_source;

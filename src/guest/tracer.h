@@ -129,6 +129,7 @@ struct stats {
 	uint64_t map_requests, extents, bytes_mapped;
 	uint64_t processes, threads, shadows, executors, cancelled;
 	uint64_t sites[SITE_VERDICTS], idioms[SITE_IDIOMS];
+	uint64_t verified, stale;	/* pages (--verify) */
 };
 
 /*
@@ -172,6 +173,7 @@ struct tracer {
 	uint64_t eager;		/* in a VM: bytes of a mapping that are made
 				 * present at once, and not when needed */
 	bool huge;		/* in a VM: huge pages for large memory */
+	bool verify;		/* in a VM: frames are compared at each call */
 };
 
 static inline bool tracer_in_vm(const struct tracer *tr)

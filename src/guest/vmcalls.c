@@ -261,7 +261,8 @@ static int open_line(struct task *t, const struct map_line *line)
 	 * (proc_pid_map_files(5)). */
 	snprintf(path, sizeof(path), "/proc/%d/map_files/%lx-%lx", t->tid,
 		 line->start, line->end);
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	fd = open(path, (line->shared && line->prot & PROT_WRITE ? O_RDWR :
+			 O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
 	return fd < 0 ? -errno : fd;
 }
 
@@ -272,7 +273,7 @@ static int survey_file(struct survey *s, const struct map_line *line,
 	struct mapfile *file;
 	struct stat st;
 	int prot = line->prot;
-	int fd = open_line(s->t, line), err = 0;
+	int fd = open_line(s->t, line), err;
 
 	if (fd < 0)
 		return 0;
@@ -285,6 +286,8 @@ static int survey_file(struct survey *s, const struct map_line *line,
 		return err;
 	if (!line->shared)
 		prot &= ~PROT_WRITE;
+	if (prot & PROT_WRITE && file != s->tr->memory.arena_file)
+		s->t->proc->mm->writes_files = true;
 	while (start < end && !err) {
 		uint64_t page = (line->off + (start - line->start)) /
 				PAGE_BYTES;
@@ -428,46 +431,28 @@ static bool covered(const struct mm *mm, uint64_t start, uint64_t end)
 	return true;
 }
 
-/* A slot, six pointers, and what they point to: up to UIO_MAXIOV buffers. */
-#define WANTED_MAX 1032
+/* --- what calls point to -------------------------------------------------- */
 
-struct wanted {
-	struct range v[WANTED_MAX];
-	size_t n;
+/* No structure that a call's argument points to is larger; ioctl's are not
+ * known. */
+#define STRUCT_LEN 256
+
+/* Whole pages that a call points to. written: by the kernel, perhaps. */
+typedef void (*pointer_fn)(void *ctx, struct range at, bool written);
+
+struct visit {
+	pointer_fn fn;
+	void *ctx;
 };
 
-static void want(struct wanted *w, const struct mm *mm, uint64_t addr,
-		 uint64_t len)
+static void visit_range(const struct visit *v, uint64_t addr, uint64_t len,
+			bool written)
 {
-	const uint64_t start = page_down(addr);
-	uint64_t end;
-
 	if (addr >= USER_END || len == 0)
 		return;
-	end = page_up(addr + min_u64(len, USER_END - addr));
-	if (w->n < WANTED_MAX && !covered(mm, start, end))
-		w->v[w->n++] = (struct range){ start, end };
-}
-
-/* An array of struct iovec, and what its entries point to. */
-static void want_iovec(struct wanted *w, struct task *t, uint64_t addr,
-		       uint64_t n)
-{
-	struct iovec v[32];
-	const size_t left = ARRAY_SIZE(v);
-
-	n = min_u64(n, 1024);	/* UIO_MAXIOV */
-	want(w, t->proc->mm, addr, n * sizeof(*v));
-	for (uint64_t i = 0; i < n; i += left) {
-		uint64_t part = min_u64(n - i, left);
-		ssize_t got = task_read(t, addr + i * sizeof(*v), v,
-					part * sizeof(*v));
-
-		for (size_t j = 0; got > 0 && j < (size_t)got / sizeof(*v);
-		     j++)
-			want(w, t->proc->mm, (uint64_t)v[j].iov_base,
-			     v[j].iov_len);
-	}
+	len = min_u64(len, USER_END - addr);
+	v->fn(v->ctx, (struct range){ page_down(addr), page_up(addr + len) },
+	      written);
 }
 
 /* Of a string, with its end. */
@@ -479,16 +464,31 @@ static uint64_t text_len(struct task *t, uint64_t addr)
 	return n < 0 ? 0 : min_u64(strnlen(text, (size_t)n) + 1, PATH_MAX);
 }
 
-/* No structure that a call's argument points to is larger; ioctl's are not
- * known. */
-#define STRUCT_LEN 256
+/* An array of struct iovec, and what its entries point to. */
+static void visit_iovec(const struct visit *visit, struct task *t,
+			uint64_t addr, uint64_t n)
+{
+	struct iovec v[32];
 
-/* What a call points to, as far as the table says. */
-static void want_pointers(struct wanted *w, struct task *t,
-			  const struct forward_call *call)
+	n = min_u64(n, 1024);	/* UIO_MAXIOV */
+	visit_range(visit, addr, n * sizeof(*v), false);
+	for (uint64_t i = 0; i < n; i += ARRAY_SIZE(v)) {
+		uint64_t part = min_u64(n - i, ARRAY_SIZE(v));
+		ssize_t got = task_read(t, addr + i * sizeof(*v), v,
+					part * sizeof(*v));
+
+		for (size_t j = 0; got > 0 && j < (size_t)got / sizeof(*v);
+		     j++)
+			visit_range(visit, (uint64_t)v[j].iov_base,
+				    v[j].iov_len, true);
+	}
+}
+
+/* As far as the table of calls says. */
+static void visit_pointers(const struct visit *v, struct task *t,
+			   const struct forward_call *call)
 {
 	const struct call *c = calls_get(call->nr);
-	const struct mm *mm = t->proc->mm;
 
 	for (int i = 0; c && c->args[i]; i++) {
 		const uint64_t a = call->args[i];
@@ -497,47 +497,189 @@ static void want_pointers(struct wanted *w, struct task *t,
 		case 'p':
 		case 'P':
 		case 'T':
-			want(w, mm, a, text_len(t, a));
+			visit_range(v, a, text_len(t, a), false);
 			break;
 		case '*':
-			want(w, mm, a, a ? STRUCT_LEN : 0);
+			visit_range(v, a, a ? STRUCT_LEN : 0, true);
 			break;
 		case 'b':
 		case 'B':
-			want(w, mm, a, c->args[i + 1] ? call->args[i + 1] : 1);
+			visit_range(v, a, c->args[i + 1] ? call->args[i + 1] :
+							   1,
+				    c->args[i] == 'b');
 			break;
 		case 'V':
-			want_iovec(w, t, a, call->args[i + 1]);
+			visit_iovec(v, t, a, call->args[i + 1]);
 			break;
 		}
 	}
+}
+
+/* A slot, six pointers, and what they point to: up to UIO_MAXIOV buffers. */
+#define WANTED_MAX 1032
+
+struct wanted {
+	const struct mm *mm;
+	struct range v[WANTED_MAX];
+	size_t n;
+};
+
+static void want(void *ctx, struct range at, bool written)
+{
+	struct wanted *w = ctx;
+
+	(void)written;
+	if (w->n < WANTED_MAX && !covered(w->mm, at.start, at.end))
+		w->v[w->n++] = at;
+}
+
+/* --- verify --------------------------------------------------------------- */
+
+struct check {
+	struct tracer *tr;
+	struct task *t;
+	int pagemap;
+};
+
+/* Is what shadows were told still what the page table says? */
+static void check_range(void *ctx, struct range at, bool written)
+{
+	const struct check *c = ctx;
+	struct stats *stats = &c->tr->stats;
+
+	(void)written;
+	for (uint64_t pos = at.start; pos < at.end; pos += PAGE_BYTES) {
+		const struct region *r = mm_find(c->t->proc->mm, pos);
+		uint64_t e;
+
+		if (!r || r->start > pos ||
+		    frames_read(c->pagemap, pos, 1, &e) < 0 ||
+		    !(e & PAGEMAP_PRESENT))
+			continue;	/* missing is not stale */
+		stats->verified++;
+		if ((e & PAGEMAP_PFN) * PAGE_BYTES ==
+		    r->off + (pos - r->start))
+			continue;
+		stats->stale++;
+		log_err("process %d: page %#lx is stale: in frame %#llx,"
+			" shadowed in %#llx", c->t->tid, pos, e & PAGEMAP_PFN,
+			(r->off + (pos - r->start)) / PAGE_BYTES);
+	}
+}
+
+static void verify_call(struct tracer *tr, struct task *t,
+			const struct forward_call *call)
+{
+	struct check c = { tr, t, -1 };
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", t->tid);
+	c.pagemap = open(path, O_RDONLY | O_CLOEXEC);
+	if (c.pagemap >= 0)
+		visit_pointers(&(struct visit){ check_range, &c }, t, call);
+	close_fd(&c.pagemap);
+}
+
+/* --- what the host wrote ---------------------------------------------------- */
+
+/*
+ * The guest's kernel has not seen the host write to a page of a file, and would
+ * forget it. A write of ours that changes nothing makes it dirty.
+ */
+static void make_dirty(const struct region *r, struct range at)
+{
+	const int fd = r->file->fd;
+	const struct file_frames *f;
+
+	for (f = r->file->frames; f; f = f->next) {
+		for (uint64_t i = 0; i < f->n; i++) {
+			const uint64_t gpa = f->pfn[i] * PAGE_BYTES;
+			char *p;
+
+			if (gpa - (r->off + (at.start - r->start)) >=
+			    at.end - at.start)
+				continue;
+			p = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE,
+				 MAP_SHARED, fd,
+				 (off_t)((f->first + i) * PAGE_BYTES));
+			if (p == MAP_FAILED)
+				continue;
+			/* Populated first: a truncated file is no signal. */
+			if (madvise(p, PAGE_BYTES, MADV_POPULATE_WRITE) == 0)
+				__atomic_fetch_or(p, 0, __ATOMIC_RELAXED);
+			munmap(p, PAGE_BYTES);
+		}
+	}
+}
+
+static void dirty_range(void *ctx, struct range at, bool written)
+{
+	const struct mm *mm = ctx;
+
+	while (written && at.start < at.end) {
+		const struct region *r = mm_find(mm, at.start);
+		struct range part = at;
+
+		if (!r || r->start >= at.end)
+			return;
+		part.start = max_u64(at.start, r->start);
+		part.end = min_u64(at.end, r->end);
+		if (r->file && r->prot & PROT_WRITE &&
+		    r->file != mm->memory->arena_file)
+			make_dirty(r, part);
+		at.start = r->end;
+	}
+}
+
+static void pagemap_answered(struct tracer *tr, struct task *t,
+			     const struct forward_call *call)
+{
+	(void)tr;
+	visit_pointers(&(struct visit){ dirty_range, t->proc->mm }, t, call);
+}
+
+static int settle_all(struct tracer *tr, struct task *t,
+		      const struct wanted *w)
+{
+	struct mm *mm = t->proc->mm;
+	struct survey s;
+	int err = survey_begin(&s, tr, t);
+
+	while (!err && mm->fresh.ndirty) {
+		const struct range d = mm->fresh.dirty[--mm->fresh.ndirty];
+
+		err = settle_range(&s, d.start, d.end, false);
+	}
+	for (size_t i = 0; i < w->n && !err; i++)
+		if (!covered(mm, w->v[i].start, w->v[i].end))
+			err = settle_range(&s, w->v[i].start, w->v[i].end,
+					   true);
+	survey_end(&s);
+	return err;
 }
 
 static int pagemap_settle(struct tracer *tr, struct task *t,
 			  const struct forward_call *call)
 {
 	struct mm *mm = t->proc->mm;
+	const struct range slot = { task_slot_gva(t),
+				    task_slot_gva(t) + SLOT_STRIDE };
 	struct wanted w;
-	struct survey s;
-	int err;
 
+	w.mm = mm;
 	w.n = 0;
-	want(&w, mm, task_slot_gva(t), SLOT_STRIDE);
+	want(&w, slot, true);
 	if (call)
-		want_pointers(&w, t, call);
-	if (w.n == 0 && mm->fresh.ndirty == 0)
-		return 0;
-	err = survey_begin(&s, tr, t);
-	while (!err && mm->fresh.ndirty) {
-		const struct range d = mm->fresh.dirty[--mm->fresh.ndirty];
+		visit_pointers(&(struct visit){ want, &w }, t, call);
+	if (w.n || mm->fresh.ndirty) {
+		int err = settle_all(tr, t, &w);
 
-		err = settle_range(&s, d.start, d.end, false);
+		if (err)
+			return err;
 	}
-	for (size_t i = 0; i < w.n && !err; i++)
-		if (!covered(mm, w.v[i].start, w.v[i].end))
-			err = settle_range(&s, w.v[i].start, w.v[i].end, true);
-	survey_end(&s);
-	return err;
+	if (call && tr->verify)
+		verify_call(tr, t, call);
+	return 0;
 }
 
 /* --- private mappings of files -------------------------------------------- */
@@ -928,4 +1070,5 @@ const struct source pagemap_source = {
 	.map_private = pagemap_map_private,
 	.unmap_private = pagemap_unmap_private,
 	.settle = pagemap_settle,
+	.answered = pagemap_answered,
 };
