@@ -43,6 +43,7 @@ BIN	:= $(BUILD)/darkshadow
 UNITS	:= $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/*.c))
 VICTIMS	:= $(patsubst tests/victims/%.c,$(BUILD)/victims/%,\
 	     $(wildcard tests/victims/*.c))
+VMTOOLS	:= $(patsubst tests/vm/%.c,$(BUILD)/vm/%,$(wildcard tests/vm/*.c))
 BENCH	:= $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c))
 
 all: $(BIN)
@@ -93,13 +94,19 @@ $(BUILD)/victims/%: tests/victims/%.c $(wildcard tests/victims/*.h)
 	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE -I. -O1 -g -Wall -Wextra -pthread \
 		$$(sed -n 's|^ \* build: ||p' $<) -o $@ $<
 
+# What runs in a virtual machine, or beside one, needs nothing of its root.
+$(BUILD)/vm/%: tests/vm/%.c tests/vm/link.h
+	$(call say,VM,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(STD) -I. $(WARN) -O2 -g -static -o $@ $<
+
 $(BUILD)/bench/%: tests/bench/%.c
 	$(call say,BENCH,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE -I. -O2 -g -Wall -Wextra -pthread \
 		-o $@ $<
 
-tests-built: $(BIN) $(UNITS) $(VICTIMS)
+tests-built: $(BIN) $(UNITS) $(VICTIMS) $(VMTOOLS)
 
 check: deps-check
 	$(Q)$(MAKE) --no-print-directory tests-built

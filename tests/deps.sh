@@ -8,7 +8,8 @@ what=${1:-build}
 build_packages='gcc libc6-dev make pkg-config binutils libcapstone-dev'
 check_packages="$build_packages bats shellcheck mandoc cppcheck clang-tidy \
 sqlite3 git rsync tar findutils python3 libpython3.11-testsuite \
-busybox-static fish zsh bsdextrautils util-linux attr procps strace"
+busybox-static fish zsh bsdextrautils util-linux attr procps strace \
+cpio qemu-system-x86 qemu-system-common"
 
 case $what in
 build) packages=$build_packages ;;
@@ -35,5 +36,5 @@ fi
 echo "installing:$missing"
 apt-get update -qq || exit 1
 # shellcheck disable=SC2086
-DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq \
 		--no-install-recommends $missing >/dev/null
