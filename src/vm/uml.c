@@ -121,36 +121,60 @@ static void home_of(pid_t pid, char *buf, size_t size)
 			snprintf(buf, size, "%s", text + at + 5);
 }
 
-static bool is_pid_file(const char *dir, const char *name, pid_t pid)
+/* uml_dir, in which a folder for each umid has a file "pid". */
+static void dir_of(pid_t pid, const struct proc_args *args, char dir[PATH_MAX])
+{
+	const char *given = arg_value(args, "uml_dir=");
+	char home[1024];
+
+	home_of(pid, home, sizeof(home));
+	if (!given)
+		snprintf(dir, PATH_MAX, "%s/.uml", home);
+	else if (strncmp(given, "~/", 2) == 0)
+		snprintf(dir, PATH_MAX, "%s/%.2000s", home, given + 2);
+	else if (*given == '/')
+		snprintf(dir, PATH_MAX, "%s", given);
+	else
+		snprintf(dir, PATH_MAX, "/proc/%d/cwd/%.2000s", pid, given);
+}
+
+/* The process that has a umid; 0: it is not written there. */
+static pid_t owner_of(const char *dir, const char *umid)
 {
 	char *path cleanup_free = NULL, *text cleanup_free = NULL;
 
-	return asprintf(&path, "%s/%s/pid", dir, name) >= 0 &&
-	       fd_read_all(path, 64, &text) > 0 && atoi(text) == pid;
+	if (asprintf(&path, "%s/%s/pid", dir, umid) < 0 ||
+	    fd_read_all(path, 64, &text) < 0)
+		return 0;
+	return atoi(text);
 }
 
-/* Without umid= it made one up: a folder in uml_dir has its pid. */
-static void find_umid(pid_t pid, const struct proc_args *args, char *buf,
+/*
+ * The umid, which it made up where none was given. false: the one that was
+ * given is another process's, so this is what was left of a dead kernel.
+ */
+static bool find_umid(pid_t pid, const struct proc_args *args, char *buf,
 		      size_t size)
 {
-	const char *given = arg_value(args, "uml_dir=");
-	char home[PATH_MAX - 8], dir[PATH_MAX];
+	const char *umid = arg_value(args, "umid=");
+	char dir[PATH_MAX];
 	struct dirent *e;
 	DIR *d;
 
-	*buf = '\0';
-	home_of(pid, home, sizeof(home));
-	snprintf(dir, sizeof(dir), "%s", given && *given == '/' ? given : "");
-	if (!given)
-		snprintf(dir, sizeof(dir), "%s/.uml", home);
-	else if (strncmp(given, "~/", 2) == 0)
-		snprintf(dir, sizeof(dir), "%.2000s/%.2000s", home, given + 2);
+	dir_of(pid, args, dir);
+	if (umid) {
+		const pid_t owner = owner_of(dir, umid);
+
+		snprintf(buf, size, "%s", umid);
+		return owner == 0 || owner == pid;
+	}
 	d = opendir(dir);
 	while (d && (e = readdir(d)))
-		if (e->d_name[0] != '.' && is_pid_file(dir, e->d_name, pid))
+		if (e->d_name[0] != '.' && owner_of(dir, e->d_name) == pid)
 			snprintf(buf, size, "%.100s", e->d_name);
 	if (d)
 		closedir(d);
+	return true;
 }
 
 /* Another user's: all there is to see is the command line. */
@@ -165,7 +189,6 @@ static bool looks_like_uml(const struct proc_args *args)
 
 bool uml_see(pid_t pid, const struct proc_args *args, struct vm_seen *seen)
 {
-	const char *umid = arg_value(args, "umid=");
 	struct maps maps = { 0 };
 	struct physmem mem = { 0 };
 	char exe[PATH_MAX];
@@ -181,13 +204,8 @@ bool uml_see(pid_t pid, const struct proc_args *args, struct vm_seen *seen)
 		seen->memory = mem.high - mem.low;
 		maps_fini(&maps);
 	}
-	if (!is || is_part(pid, args))
-		return false;
-	if (umid)
-		snprintf(seen->name, sizeof(seen->name), "%s", umid);
-	else
-		find_umid(pid, args, seen->name, sizeof(seen->name));
-	return true;
+	return is && !is_part(pid, args) &&
+	       find_umid(pid, args, seen->name, sizeof(seen->name));
 }
 
 int uml_open(struct vm *vm, char err[VM_ERR_MAX])
