@@ -27,6 +27,9 @@
 #define GATE_BASE	0x4d5000000000		/* gate code, in the target */
 #define GATE_SIZE	0x1000
 #define SLOT_BASE	0x4d5000010000		/* slots, in target and shadow */
+/* Both are lower in a guest whose processes have 39 bits of address space
+ * (User-Mode Linux), at the same distance. */
+#define GATE_BASE_39	0x4d50000000
 #define SLOT_STRIDE	0x4000			/* one slot and its scratch */
 #define SLOT_MAX	16384
 #define SLOT_AREA	(SLOT_STRIDE * SLOT_MAX)

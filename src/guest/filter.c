@@ -53,7 +53,7 @@ static int is_traced(unsigned int nr)
  * the others go on to the test of the instruction pointer, which follows
  * directly behind its own run, so no jump is longer than a few steps.
  */
-static void put_runs(struct program *p)
+static void put_runs(struct program *p, uint64_t gate)
 {
 	unsigned int from = 0;
 
@@ -69,12 +69,12 @@ static void put_runs(struct program *p)
 			put(p, STMT(BPF_ALU | BPF_AND | BPF_K,
 				    (uint32_t)~(GATE_SIZE - 1)));
 			put(p, JUMP(BPF_JMP | BPF_JEQ | BPF_K,
-				    (uint32_t)GATE_BASE, 0, 2));
+				    (uint32_t)gate, 0, 2));
 			put(p, STMT(BPF_LD | BPF_W | BPF_ABS,
 				    offsetof(struct seccomp_data,
 					     instruction_pointer) + 4));
 			put(p, JUMP(BPF_JMP | BPF_JEQ | BPF_K,
-				    (uint32_t)(GATE_BASE >> 32), 1, 0));
+				    (uint32_t)(gate >> 32), 1, 0));
 			put(p, RETURN(SECCOMP_RET_TRACE));
 			put(p, RETURN(SECCOMP_RET_ALLOW));
 		} else {
@@ -85,7 +85,7 @@ static void put_runs(struct program *p)
 	}
 }
 
-int filter_install(void)
+int filter_install(uint64_t gate)
 {
 	struct program p = { .n = 0 };
 	struct sock_fprog prog;
@@ -94,7 +94,7 @@ int filter_install(void)
 	put(&p, JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0));
 	put(&p, RETURN(SECCOMP_RET_TRACE | 1));
 	put(&p, LOAD(nr));
-	put_runs(&p);
+	put_runs(&p, gate);
 	/* x32 calls have a bit far above every number of ours. */
 	put(&p, JUMP(BPF_JMP | BPF_JGE | BPF_K, 0x80000000u, 2, 0));
 	put(&p, JUMP(BPF_JMP | BPF_JGE | BPF_K, X32_BIT, 0, 1));
@@ -118,15 +118,14 @@ int filter_install(void)
 
 #define PREAMBLE 7
 
-static void put_preamble(struct program *p)
+static void put_preamble(struct program *p, uint64_t gate)
 {
 	put(p, LOAD(instruction_pointer));
 	put(p, STMT(BPF_ALU | BPF_AND | BPF_K, (uint32_t)~(GATE_SIZE - 1)));
-	put(p, JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)GATE_BASE, 0, 3));
+	put(p, JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)gate, 0, 3));
 	put(p, STMT(BPF_LD | BPF_W | BPF_ABS,
 		    offsetof(struct seccomp_data, instruction_pointer) + 4));
-	put(p, JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)(GATE_BASE >> 32), 0,
-		    1));
+	put(p, JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)(gate >> 32), 0, 1));
 	put(p, RETURN(SECCOMP_RET_ALLOW));
 	put(p, STMT(BPF_LD | BPF_IMM, 0));	/* as a program finds it */
 }
@@ -141,7 +140,7 @@ static struct sock_filter *with_preamble(struct task *t,
 
 	if (!v)
 		return NULL;
-	put_preamble(&pre);
+	put_preamble(&pre, t->proc->mm->memory->base);
 	memcpy(v, pre.v, PREAMBLE * sizeof(*v));
 	if (task_read(t, (uint64_t)prog->filter, v + PREAMBLE, size) !=
 	    (ssize_t)size) {

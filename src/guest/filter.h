@@ -3,6 +3,8 @@
 #ifndef GUEST_FILTER_H
 #define GUEST_FILTER_H
 
+#include <stdint.h>
+
 /*
  * filter_install() - on the calling thread, inherited by all that it becomes
  *
@@ -10,9 +12,9 @@
  * interest; calls that the table marks CALL_TRACED are allowed from the gate's
  * page and traced from everywhere else; numbers that the table does not know
  * are traced. SECCOMP_RET_DATA is 1 for another architecture's call (32-bit,
- * x32). 0 or -errno; sets no_new_privs where the caller is not privileged.
+ * x32). gate: GVA of that page. 0 or -errno; sets no_new_privs where the caller is not privileged.
  */
-int filter_install(void);
+int filter_install(uint64_t gate);
 
 /*
  * call_seccomp() - a target installs a filter of its own

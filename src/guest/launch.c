@@ -43,6 +43,18 @@ static void file_gone(void *ctx, struct mapfile *file)
 	(void)client_request(&tr->client, &m, -1, NULL);
 }
 
+/* Where gate and slots fit, by trying. */
+static uint64_t choose_base(void)
+{
+	void *p = mmap((void *)GATE_BASE, PAGE_BYTES, PROT_NONE, MAP_PRIVATE |
+		       MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+
+	if (p == MAP_FAILED)
+		return GATE_BASE_39;
+	munmap(p, PAGE_BYTES);
+	return GATE_BASE;
+}
+
 int launch_memory(struct tracer *tr)
 {
 	struct memory *m = &tr->memory;
@@ -50,6 +62,7 @@ int launch_memory(struct tracer *tr)
 
 	if (err)
 		return err;
+	m->base = choose_base();
 	m->file_gone = file_gone;
 	m->ctx = tr;
 	err = arena_alloc(&m->arena, GATE_SIZE, &tr->gate_off);
@@ -160,10 +173,11 @@ static _Noreturn void child_main(const struct child *c)
 	int err;
 	char go;
 
-	err = map_fixed(GATE_BASE, GATE_SIZE, PROT_READ | PROT_EXEC,
+	err = map_fixed(tr->memory.base, GATE_SIZE, PROT_READ | PROT_EXEC,
 			tr->memory.arena.fd, tr->gate_off);
 	if (!err)
-		err = map_fixed(SLOT_BASE, SLOT_AREA, PROT_READ | PROT_WRITE,
+		err = map_fixed(memory_slots(&tr->memory), SLOT_AREA,
+				PROT_READ | PROT_WRITE,
 				tr->memory.arena.fd, c->slots_off);
 	if (!err)
 		err = hide_fds(c);
@@ -173,7 +187,7 @@ static _Noreturn void child_main(const struct child *c)
 	}
 	if (read(c->go, &go, 1) != 1)
 		_exit(EXIT_OWN_FAILURE);
-	err = filter_install();
+	err = filter_install(tr->memory.base);
 	if (err) {
 		log_err("installing the seccomp filter: %s (is seccomp"
 			" forbidden here?)", strerror(-err));

@@ -139,7 +139,8 @@ static int fill_from_task(struct tracer *tr, struct task *t, uint64_t addr,
 	return 0;
 }
 
-static int64_t arena_map_private(struct tracer *tr, struct task *t, uint64_t len)
+static int64_t arena_map_private(struct tracer *tr, struct task *t,
+				 uint64_t len)
 {
 	struct region r = { .prot = PROT_READ | PROT_WRITE,
 			    .kind = REGION_PRIVATE };
@@ -295,7 +296,7 @@ static void call_mmap(struct tracer *tr, struct task *t)
 		return;
 	}
 	if (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) &&
-	    mem_is_ours(at.start, at.end)) {
+	    mem_is_ours(&tr->memory, at.start, at.end)) {
 		task_return(tr, t, flags & MAP_FIXED ? -ENOMEM : -EEXIST);
 		return;
 	}
@@ -341,7 +342,7 @@ static void call_munmap(struct tracer *tr, struct task *t)
 		task_allow(tr, t);
 		return;
 	}
-	if (mem_is_ours(at.start, at.end)) {
+	if (mem_is_ours(&tr->memory, at.start, at.end)) {
 		task_return(tr, t, -EINVAL);
 		return;
 	}
@@ -418,7 +419,7 @@ static void call_mprotect(struct tracer *tr, struct task *t)
 		task_allow(tr, t);
 		return;
 	}
-	if (mem_is_ours(at.start, at.end)) {
+	if (mem_is_ours(&tr->memory, at.start, at.end)) {
 		task_return(tr, t, -EACCES);
 		return;
 	}
@@ -552,7 +553,7 @@ static void call_madvise(struct tracer *tr, struct task *t)
 		task_allow(tr, t);
 		return;
 	}
-	if (mem_is_ours(at.start, at.end)) {
+	if (mem_is_ours(&tr->memory, at.start, at.end)) {
 		task_return(tr, t, -EINVAL);
 		return;
 	}
@@ -727,8 +728,9 @@ static void call_mremap(struct tracer *tr, struct task *t)
 	}
 	old = (struct range){ t->args[0], t->args[0] + page_up(t->args[1]) };
 	to = (struct range){ t->args[4], t->args[4] + new_len };
-	if (mem_is_ours(old.start, old.end) ||
-	    (flags & MREMAP_FIXED && mem_is_ours(to.start, to.end))) {
+	if (mem_is_ours(&tr->memory, old.start, old.end) ||
+	    (flags & MREMAP_FIXED &&
+	     mem_is_ours(&tr->memory, to.start, to.end))) {
 		task_return(tr, t, -EINVAL);
 		return;
 	}
@@ -948,10 +950,10 @@ static int keep_region(struct tracer *tr, struct task *t,
 	return mm_insert(t->proc->mm, &r);
 }
 
-static bool is_special(const struct map_line *line)
+static bool is_special(const struct tracer *tr, const struct map_line *line)
 {
 	return strncmp(line->name, "[v", 2) == 0 ||	/* vdso, vvar ... */
-	       mem_is_ours(line->start, line->end);
+	       mem_is_ours(&tr->memory, line->start, line->end);
 }
 
 static int take_over(struct tracer *tr, struct task *t, struct setup *s,
@@ -963,7 +965,7 @@ static int take_over(struct tracer *tr, struct task *t, struct setup *s,
 	for (size_t i = 0; i < maps->n && !err; i++) {
 		const struct map_line *line = &maps->v[i];
 
-		if (is_special(line) || line->shared) {
+		if (is_special(tr, line) || line->shared) {
 			/* stays as it is, unknown to the shadow */
 		} else if (strcmp(line->name, "[stack]") == 0) {
 			err = move_region(tr, t, s, line,

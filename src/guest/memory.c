@@ -8,9 +8,9 @@
 #include "base/num.h"
 #include "guest/source.h"
 
-bool mem_is_ours(uint64_t start, uint64_t end)
+bool mem_is_ours(const struct memory *m, uint64_t start, uint64_t end)
 {
-	return start < SLOT_BASE + SLOT_AREA && GATE_BASE < end;
+	return start < memory_slots(m) + SLOT_AREA && m->base < end;
 }
 
 bool mem_range(uint64_t addr, uint64_t len, struct range *out)
@@ -23,8 +23,8 @@ bool mem_range(uint64_t addr, uint64_t len, struct range *out)
 
 int mem_slots(struct tracer *tr, struct mm *mm)
 {
-	struct region slots = { .start = SLOT_BASE,
-				.end = SLOT_BASE + SLOT_AREA,
+	const uint64_t at = memory_slots(&tr->memory);
+	struct region slots = { .start = at, .end = at + SLOT_AREA,
 				.prot = PROT_READ | PROT_WRITE,
 				.kind = REGION_SLOTS };
 	int err = arena_alloc(&tr->memory.arena, SLOT_AREA, &mm->slots_off);
@@ -51,12 +51,13 @@ static int map_gate(struct tracer *tr, struct task *t)
 		return -errno;
 	t->remote.insn = t->regs.rip;
 	err = remote_call(&t->remote, SYS_mmap, (uint64_t[6]){
-			  GATE_BASE, GATE_SIZE, PROT_READ | PROT_EXEC,
+			  tr->memory.base, GATE_SIZE, PROT_READ | PROT_EXEC,
 			  MAP_SHARED | MAP_FIXED_NOREPLACE,
 			  hidden_fd(tr, HIDDEN_ARENA), tr->gate_off }, &r);
 	if (!err && r > 0)
 		err = remote_call(&t->remote, SYS_mmap, (uint64_t[6]){
-				  SLOT_BASE, SLOT_AREA, PROT_READ | PROT_WRITE,
+				  memory_slots(&tr->memory), SLOT_AREA,
+				  PROT_READ | PROT_WRITE,
 				  MAP_SHARED | MAP_FIXED_NOREPLACE |
 				  MAP_NORESERVE, hidden_fd(tr, HIDDEN_ARENA),
 				  t->proc->mm->slots_off }, &r);
@@ -81,7 +82,8 @@ int mem_setup(struct tracer *tr, struct task *t)
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE |
 			MAP_FIXED_NOREPLACE, ~0ULL, 0);
 	err = mem_errno(r);
-	return err ? err : tr->source->setup(tr, t);
+	/* ENOMEM: nothing can. */
+	return err && err != -ENOMEM ? err : tr->source->setup(tr, t);
 }
 
 /*
@@ -94,7 +96,7 @@ int mem_fork_slots(struct tracer *tr, struct task *parent, struct task *child,
 {
 	struct mm *mm = child->proc->mm;
 	const struct batch_call last = { SYS_mmap, {
-		SLOT_BASE, SLOT_AREA, PROT_READ | PROT_WRITE,
+		memory_slots(&tr->memory), SLOT_AREA, PROT_READ | PROT_WRITE,
 		MAP_SHARED | MAP_FIXED | MAP_NORESERVE,
 		hidden_fd(tr, HIDDEN_ARENA), mm->slots_off } };
 	int err = task_slot(tr, parent);

@@ -16,6 +16,7 @@
 #include <sys/types.h>
 
 #include "base/idmap.h"
+#include "capsule/abi.h"
 #include "guest/arena.h"
 #include "guest/pins.h"
 #include "wire/msg.h"
@@ -96,6 +97,7 @@ struct mm {
 
 /* What all address spaces of a run share. */
 struct memory {
+	uint64_t base;		/* GVA of the gate in every target */
 	struct arena arena;
 	struct pinner *pinner;	/* owned; NULL: loopback */
 	struct mapfile *arena_file;	/* in a VM: referenced */
@@ -108,6 +110,11 @@ struct memory {
 
 int mm_new(struct memory *memory, struct mm **out);
 void mm_unref(struct mm *mm);
+
+static inline uint64_t memory_slots(const struct memory *m)
+{
+	return m->base + (SLOT_BASE - GATE_BASE);
+}
 
 /* mm_find() - the first region that ends above addr, or NULL */
 struct region *mm_find(const struct mm *mm, uint64_t addr);

@@ -42,7 +42,7 @@ struct source {
 extern const struct source arena_source, pagemap_source;
 
 /* mem_is_ours() - does the range touch gate or slots? */
-bool mem_is_ours(uint64_t start, uint64_t end);
+bool mem_is_ours(const struct memory *m, uint64_t start, uint64_t end);
 
 /* mem_range() - whole pages of a range argument; false: it wraps, or is empty */
 bool mem_range(uint64_t addr, uint64_t len, struct range *out);

@@ -76,9 +76,15 @@ ssize_t task_write(struct task *t, uint64_t addr, const void *buf, size_t len)
 
 /* --- slots --------------------------------------------------------------- */
 
+static uint64_t gate_gva(const struct task *t)
+{
+	return t->proc->mm->memory->base;
+}
+
 uint64_t task_slot_gva(const struct task *t)
 {
-	return SLOT_BASE + (uint64_t)t->slot_index * SLOT_STRIDE;
+	return memory_slots(t->proc->mm->memory) +
+	       (uint64_t)t->slot_index * SLOT_STRIDE;
 }
 
 uint64_t task_scratch(const struct task *t)
@@ -88,7 +94,7 @@ uint64_t task_scratch(const struct task *t)
 
 void task_wait_regs(const struct task *t, struct user_regs_struct *regs)
 {
-	regs->rip = GATE_BASE + gate().wait;
+	regs->rip = gate_gva(t) + gate().wait;
 	regs->r12 = task_slot_gva(t);
 	regs->orig_rax = ~0ULL;
 }
@@ -212,7 +218,7 @@ int64_t task_native(struct tracer *tr, struct task *t, uint64_t nr,
 	int err;
 
 	tr->stats.native++;
-	regs.rip = GATE_BASE + gate().one;
+	regs.rip = gate_gva(t) + gate().one;
 	remote_set_call(&regs, nr, (uint64_t[6]){ a0, a1, a2, a3, a4, a5 });
 	err = remote_run(&t->remote, &regs);
 	return err ? err : (int64_t)regs.r14;
@@ -237,7 +243,7 @@ void task_native_later(struct tracer *tr, struct task *t, uint64_t nr,
 		then(tr, t, -ERESTARTSYS);
 		return;
 	}
-	regs.rip = GATE_BASE + gate().one;
+	regs.rip = gate_gva(t) + gate().one;
 	regs.orig_rax = ~0ULL;
 	remote_set_call(&regs, nr, args);
 	t->in_native = true;
@@ -259,7 +265,7 @@ int task_batch(struct tracer *tr, struct task *t,
 
 		memcpy((char *)t->slot + SLOT_SCRATCH, calls,
 		       part * sizeof(*calls));
-		regs.rip = GATE_BASE + gate().batch;
+		regs.rip = gate_gva(t) + gate().batch;
 		regs.r12 = task_scratch(t);
 		regs.r13 = part;
 		err = remote_run(&t->remote, &regs);
@@ -618,12 +624,12 @@ static bool is_caught(pid_t tid, int sig)
 	return caught >> (sig - 1) & 1;
 }
 
-static bool inside_gate(pid_t tid)
+static bool inside_gate(const struct task *t)
 {
 	struct user_regs_struct regs;
 
-	return remote_get_regs(tid, &regs) == 0 &&
-	       regs.rip - GATE_BASE < GATE_SIZE;
+	return remote_get_regs(t->tid, &regs) == 0 &&
+	       regs.rip - gate_gva(t) < GATE_SIZE;
 }
 
 /*
@@ -632,7 +638,7 @@ static bool inside_gate(pid_t tid)
  */
 static void interrupt_native(struct task *t)
 {
-	const uint64_t insn = GATE_BASE + gate().one;
+	const uint64_t insn = gate_gva(t) + gate().one;
 	struct user_regs_struct regs;
 
 	if (remote_hold(&t->remote) < 0 ||
@@ -654,7 +660,7 @@ static void handle_signal(struct tracer *tr, struct task *t, int sig)
 		resume(t, (unsigned long)sig);
 		return;
 	}
-	if (t->in_gate && !inside_gate(t->tid))
+	if (t->in_gate && !inside_gate(t))
 		t->in_gate = false;	/* the gate let it go by itself */
 	/* Without a handler there is nothing that sees the gate. */
 	if (!t->in_gate || !is_caught(t->tid, sig)) {
@@ -718,12 +724,12 @@ static void handle_seccomp(struct tracer *tr, struct task *t)
 	if (remote_get_regs(t->tid, &regs) < 0)
 		return;
 	if (regs.orig_rax == MAGIC_STOP && t->in_gate &&
-	    regs.rip - GATE_BASE < GATE_SIZE) {
+	    regs.rip - gate_gva(t) < GATE_SIZE) {
 		forward_answered(tr, t);
 		return;
 	}
 	if (regs.orig_rax == MAGIC_STOP && t->in_native &&
-	    regs.rip - GATE_BASE < GATE_SIZE) {
+	    regs.rip - gate_gva(t) < GATE_SIZE) {
 		then_fn then = t->then;
 
 		t->in_native = false;

@@ -307,9 +307,9 @@ static int survey_file(struct survey *s, const struct map_line *line,
 	return err;
 }
 
-static bool is_special(const struct map_line *line)
+static bool is_special(const struct survey *s, const struct map_line *line)
 {
-	return line->start == GATE_BASE ||
+	return line->start == s->tr->memory.base ||
 	       (line->name[0] == '[' && strcmp(line->name, "[heap]") != 0 &&
 		strcmp(line->name, "[stack]") != 0 &&
 		strncmp(line->name, "[anon", 5) != 0);
@@ -318,7 +318,7 @@ static bool is_special(const struct map_line *line)
 static bool is_small(const struct survey *s, const struct map_line *line)
 {
 	return line->end - line->start <= s->tr->eager &&
-	       line->start != SLOT_BASE;
+	       line->start != memory_slots(&s->tr->memory);
 }
 
 /*
@@ -333,7 +333,7 @@ static void widen(const struct survey *s, const struct map_line *line,
 	if (is_small(s, line)) {
 		*start = line->start;
 		*end = line->end;
-	} else if (line->start != SLOT_BASE) {
+	} else if (line->start != memory_slots(&s->tr->memory)) {
 		*start = max_u64(*start & ~(unit - 1), line->start);
 		*end = min_u64((*end + unit - 1) & ~(unit - 1), line->end);
 	}
@@ -343,7 +343,7 @@ static int survey_line(struct survey *s, const struct map_line *line,
 		       uint64_t start, uint64_t end, bool wanted)
 {
 	/* What is pinned of a large mapping is found again when wanted. */
-	if ((!wanted && !is_small(s, line)) || is_special(line) ||
+	if ((!wanted && !is_small(s, line)) || is_special(s, line) ||
 	    !(line->prot & (PROT_READ | PROT_WRITE | PROT_EXEC)))
 		return 0;
 	if (line->ino && (line->shared || !(line->prot & PROT_WRITE)))
@@ -739,7 +739,7 @@ static int make_all_anonymous(struct tracer *tr, struct task *t,
 				      min_u64(line->end, at.end) };
 
 		if (part.start >= part.end || line->shared || !line->ino ||
-		    mem_is_ours(line->start, line->end) ||
+		    mem_is_ours(&tr->memory, line->start, line->end) ||
 		    (writable && !(line->prot & PROT_WRITE)))
 			continue;
 		err = make_anonymous(tr, t, line, part);
@@ -820,7 +820,7 @@ static void call_mmap(struct tracer *tr, struct task *t)
 		return;
 	}
 	if (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) &&
-	    mem_is_ours(at.start, at.end)) {
+	    mem_is_ours(&tr->memory, at.start, at.end)) {
 		task_return(tr, t, flags & MAP_FIXED ? -ENOMEM : -EEXIST);
 		return;
 	}
@@ -854,7 +854,7 @@ static void call_munmap(struct tracer *tr, struct task *t)
 		task_allow(tr, t);
 		return;
 	}
-	if (mem_is_ours(at.start, at.end)) {
+	if (mem_is_ours(&tr->memory, at.start, at.end)) {
 		task_return(tr, t, -EINVAL);
 		return;
 	}
@@ -875,7 +875,7 @@ static void call_mprotect(struct tracer *tr, struct task *t)
 		task_allow(tr, t);
 		return;
 	}
-	if (mem_is_ours(at.start, at.end)) {
+	if (mem_is_ours(&tr->memory, at.start, at.end)) {
 		task_return(tr, t, -EACCES);
 		return;
 	}
@@ -916,7 +916,7 @@ static void call_madvise(struct tracer *tr, struct task *t)
 		task_allow(tr, t);
 		return;
 	}
-	if (mem_is_ours(at.start, at.end)) {
+	if (mem_is_ours(&tr->memory, at.start, at.end)) {
 		task_return(tr, t, -EINVAL);
 		return;
 	}
@@ -941,8 +941,9 @@ static void call_mremap(struct tracer *tr, struct task *t)
 	}
 	old = (struct range){ t->args[0], t->args[0] + page_up(t->args[1]) };
 	to = (struct range){ t->args[4], t->args[4] + new_len };
-	if (mem_is_ours(old.start, old.end) ||
-	    (t->args[3] & MREMAP_FIXED && mem_is_ours(to.start, to.end))) {
+	if (mem_is_ours(&tr->memory, old.start, old.end) ||
+	    (t->args[3] & MREMAP_FIXED &&
+	     mem_is_ours(&tr->memory, to.start, to.end))) {
 		task_return(tr, t, -EINVAL);
 		return;
 	}
