@@ -12,7 +12,8 @@
  * interest; calls that the table marks CALL_TRACED are allowed from the gate's
  * page and traced from everywhere else; numbers that the table does not know
  * are traced. SECCOMP_RET_DATA is 1 for another architecture's call (32-bit,
- * x32). gate: GVA of that page. 0 or -errno; sets no_new_privs where the caller is not privileged.
+ * x32). gate: GVA of that page. 0 or -errno; sets no_new_privs where the caller
+ * is not privileged.
  */
 int filter_install(uint64_t gate);
 

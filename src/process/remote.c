@@ -198,8 +198,6 @@ int remote_call(struct remote *r, uint64_t nr, const uint64_t args[6],
 	if (err)
 		return err;
 	for (;;) {
-		struct __ptrace_syscall_info info = { 0 };
-
 		err = next_stop(r, PTRACE_SYSCALL, &seen);
 		if (err)
 			return err;
@@ -207,23 +205,21 @@ int remote_call(struct remote *r, uint64_t nr, const uint64_t args[6],
 			return -EFAULT;
 		if (seen != SEEN_SYSCALL)
 			continue;
-		if (pt(PTRACE_GET_SYSCALL_INFO, r->tid,
-		       (void *)sizeof(info), &info) < 0)
-			return -errno;
-		if (info.op == PTRACE_SYSCALL_INFO_ENTRY) {
-			entered = true;
-		} else if (entered) {
+		err = remote_get_regs(r->tid, &regs);
+		if (err)
+			return err;
+		if (entered)
 			break;
-		} else {
-			/* The end of the call it was in when we began. */
+		entered = regs.orig_rax == nr;
+		/* Else the end of the call it was in when we began: it kept
+		 * the number that it was given above. */
+		if (!entered)
 			err = remote_set_regs(r->tid, &want);
-			if (err)
-				return err;
-		}
+		if (err)
+			return err;
 	}
-	err = remote_get_regs(r->tid, &regs);
 	*result = (int64_t)regs.rax;
-	return err;
+	return 0;
 }
 
 int remote_run(struct remote *r, struct user_regs_struct *regs)
