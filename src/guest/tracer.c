@@ -720,16 +720,22 @@ static void handle_group_stop(struct tracer *tr, struct task *t, int sig)
 static void handle_seccomp(struct tracer *tr, struct task *t)
 {
 	struct user_regs_struct regs;
+	bool in_gate;
 
 	if (remote_get_regs(t->tid, &regs) < 0)
 		return;
-	if (regs.orig_rax == MAGIC_STOP && t->in_gate &&
-	    regs.rip - gate_gva(t) < GATE_SIZE) {
+	in_gate = regs.rip - gate_gva(t) < GATE_SIZE;
+	if (in_gate && regs.orig_rax != MAGIC_STOP) {
+		/* User-Mode Linux tells filters of some other address
+		 * (KSTK_EIP() in arch/um), and so cannot except the gate. */
+		resume(t, 0);
+		return;
+	}
+	if (in_gate && t->in_gate) {
 		forward_answered(tr, t);
 		return;
 	}
-	if (regs.orig_rax == MAGIC_STOP && t->in_native &&
-	    regs.rip - gate_gva(t) < GATE_SIZE) {
+	if (in_gate && t->in_native) {
 		then_fn then = t->then;
 
 		t->in_native = false;
