@@ -6,7 +6,8 @@
  * that takes part in forwarding stops its thread (SECCOMP_RET_TRACE); the
  * tracer looks at number and arguments and does one of four things:
  *
- *	task_allow()	the kernel carries it out as it stands
+ *	task_allow()	the kernel carries it out as it stands (not after a
+ *			task_native(), which has left the stop)
  *	task_return()	it is not carried out; the thread gets this value
  *	task_native()	another call is made in the thread, from the gate; the
  *			handler gets its result and goes on

@@ -925,7 +925,7 @@ static void call_madvise(struct tracer *tr, struct task *t)
 	if (advice == MADV_DONTNEED || advice == MADV_FREE ||
 	    advice == MADV_DONTNEED_LOCKED_ || advice == MADV_REMOVE)
 		forget(tr, t, at.start, at.end);
-	task_allow(tr, t);
+	task_return(tr, t, task_native_same(tr, t));
 }
 
 static void call_mremap(struct tracer *tr, struct task *t)
