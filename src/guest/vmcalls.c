@@ -340,10 +340,9 @@ static void widen(const struct survey *s, const struct map_line *line,
 }
 
 static int survey_line(struct survey *s, const struct map_line *line,
-		       uint64_t start, uint64_t end, bool wanted)
+		       uint64_t start, uint64_t end)
 {
-	/* What is pinned of a large mapping is found again when wanted. */
-	if ((!wanted && !is_small(s, line)) || is_special(s, line) ||
+	if (is_special(s, line) ||
 	    !(line->prot & (PROT_READ | PROT_WRITE | PROT_EXEC)))
 		return 0;
 	if (line->ino && (line->shared || !(line->prot & PROT_WRITE)))
@@ -359,6 +358,65 @@ static void drop_survey(struct survey *s)
 		if (s->v[i].file)
 			memory_file_unref(&s->tr->memory, s->v[i].file);
 	s->n = 0;
+}
+
+/* Are the regions in [start, end) what was just found there? */
+static bool is_known(const struct survey *s, uint64_t start, uint64_t end)
+{
+	const struct mm *mm = s->t->proc->mm;
+
+	for (size_t i = 0; i < s->n; i++) {
+		const struct region *found = &s->v[i];
+		const struct region *r = mm_find(mm, start);
+
+		/* Both begin there, or the known one began before. */
+		if (!r || max_u64(r->start, start) != found->start ||
+		    min_u64(r->end, end) != found->end ||
+		    r->off + (found->start - r->start) != found->off ||
+		    r->prot != found->prot || r->file != found->file)
+			return false;
+		start = found->end;
+	}
+	return !mm_find(mm, start) || mm_find(mm, start)->start >= end;
+}
+
+/* One mapping, or part of it: what is found there becomes the regions. */
+static int settle_line(struct survey *s, const struct map_line *line,
+		       uint64_t start, uint64_t end)
+{
+	int err = survey_line(s, line, start, end);
+
+	if (!err && !is_known(s, start, end)) {
+		err = mm_replace(s->t->proc->mm, start, end, s->v, s->n);
+		if (!err)
+			s->n = 0;	/* their references went along */
+	}
+	drop_survey(s);
+	return err;
+}
+
+/* Of a large mapping: what there are regions of is looked at again. */
+static int settle_known(struct survey *s, const struct map_line *line,
+			uint64_t start, uint64_t end)
+{
+	const struct mm *mm = s->t->proc->mm;
+	int err = 0;
+
+	while (start < end && !err) {
+		const struct region *r = mm_find(mm, start);
+		uint64_t stop;
+
+		if (!r || r->start >= end)
+			break;
+		start = max_u64(start, r->start);
+		for (stop = start; r && r->start <= stop && stop < end;
+		     r = mm_find(mm, stop))
+			stop = r->end;
+		stop = min_u64(stop, end);
+		err = settle_line(s, line, start, stop);
+		start = stop;
+	}
+	return err;
 }
 
 /* Makes regions of [start, end) true; wanted: and present. */
@@ -382,13 +440,10 @@ static int settle_range(struct survey *s, uint64_t start, uint64_t end,
 		if (from > pos)
 			err = mm_remove(mm, pos, from);
 		pos = to;
-		if (!err)
-			err = survey_line(s, line, from, to, wanted);
-		if (!err)
-			err = mm_replace(mm, from, to, s->v, s->n);
-		if (err)
-			drop_survey(s);
-		s->n = 0;
+		if (!err && (wanted || is_small(s, line)))
+			err = settle_line(s, line, from, to);
+		else if (!err)
+			err = settle_known(s, line, from, to);
 	}
 	return err || pos >= end ? err : mm_remove(mm, pos, end);
 }
