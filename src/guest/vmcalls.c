@@ -492,6 +492,9 @@ static bool covered(const struct mm *mm, uint64_t start, uint64_t end)
  * known. */
 #define STRUCT_LEN 256
 
+/* What a call moves at most (MAX_RW_COUNT, include/linux/fs.h). */
+#define LEN_MAX 0x7ffff000u
+
 /* Whole pages that a call points to. written: by the kernel, perhaps. */
 typedef void (*pointer_fn)(void *ctx, struct range at, bool written);
 
@@ -505,7 +508,7 @@ static void visit_range(const struct visit *v, uint64_t addr, uint64_t len,
 {
 	if (addr >= USER_END || len == 0)
 		return;
-	len = min_u64(len, USER_END - addr);
+	len = min_u64(min_u64(len, LEN_MAX), USER_END - addr);
 	v->fn(v->ctx, (struct range){ page_down(addr), page_up(addr + len) },
 	      written);
 }
@@ -525,7 +528,8 @@ static void visit_iovec(const struct visit *visit, struct task *t,
 {
 	struct iovec v[32];
 
-	n = min_u64(n, 1024);	/* UIO_MAXIOV */
+	if (n > 1024)		/* UIO_MAXIOV: the call will fail */
+		return;
 	visit_range(visit, addr, n * sizeof(*v), false);
 	for (uint64_t i = 0; i < n; i += ARRAY_SIZE(v)) {
 		uint64_t part = min_u64(n - i, ARRAY_SIZE(v));
