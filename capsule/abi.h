@@ -66,6 +66,7 @@
 #define SLOT_PAUSE	200	/* struct timespec, less than a second */
 #define SLOT_PAUSE_NS	208
 #define SLOT_PAUSE_MAX_NS 8000000
+#define SLOT_ASIDE	0x800	/* for what must leave the scratch alone */
 #define SLOT_SCRATCH	0x1000	/* two paths, or a table of calls to inject */
 #define SLOT_SCRATCH_SIZE (SLOT_STRIDE - SLOT_SCRATCH)
 

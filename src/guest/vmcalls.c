@@ -62,8 +62,8 @@ static int pin_once(struct tracer *tr, struct task *t, uint64_t start,
 	struct {
 		struct io_uring_rsrc_update2 update;
 		struct iovec iov;
-	} *m = (void *)((char *)t->slot + SLOT_SCRATCH);
-	const uint64_t at = task_scratch(t);
+	} *m = (void *)((char *)t->slot + SLOT_ASIDE);
+	const uint64_t at = task_slot_gva(t) + SLOT_ASIDE;
 	struct pin pin = { .start = start, .end = end };
 	int64_t r;
 	int err = pinner_take(tr->memory.pinner, &pin.slot);
