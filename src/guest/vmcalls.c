@@ -506,11 +506,16 @@ struct visit {
 static void visit_range(const struct visit *v, uint64_t addr, uint64_t len,
 			bool written)
 {
+	struct range at;
+
 	if (addr >= USER_END || len == 0)
 		return;
 	len = min_u64(min_u64(len, LEN_MAX), USER_END - addr);
-	v->fn(v->ctx, (struct range){ page_down(addr), page_up(addr + len) },
-	      written);
+	at = (struct range){ max_u64(page_down(addr), PAGE_BYTES),
+			     page_up(addr + len) };
+	/* Nothing is ever mapped in the first page. */
+	if (at.start < at.end)
+		v->fn(v->ctx, at, written);
 }
 
 /* Of a string, with its end. */
