@@ -52,14 +52,17 @@ mux_pid() {
 		echo "$pid"
 }
 
-# left_over - processes of a machine whose mux was killed: its session
+# left_over - processes of a machine whose mux was killed: those of its session
+# and of that which UML makes for itself. (Of a leader that nobody has waited
+# for yet, /proc shows no program.)
 left_over() {
 	local sid
 
-	sid=$(cat "$dir/mux.pid" 2>/dev/null) || return 0
-	if ! [ -e "/proc/$sid" ]; then
-		ps -s "$sid" -o pid= || true
-	fi
+	for sid in $(cat "$dir/mux.pid" "$dir/vmm.pid" 2>/dev/null); do
+		if [ -z "$(readlink "/proc/$sid/exe")" ]; then
+			ps -s "$sid" -o pid= || true
+		fi
+	done
 }
 
 # ends_within SECONDS - the machine does
@@ -141,9 +144,10 @@ start_uml() {
 qemu_with() {
 	local device=()
 
+	# shellcheck disable=SC2054	# the commas are QEMU's
 	if [ -n "$shm" ]; then
-		device=(-object "memory-backend-file,id=ds,mem-path=$shm,size=4M,share=on"
-			-device ivshmem-plain,memdev=ds)
+		device=(-device ivshmem-plain,memdev=ds -object)
+		device+=("memory-backend-file,id=ds,mem-path=$shm,size=4M,share=on")
 	fi
 	# shellcheck disable=SC2016	# $0 and $@ are that shell's
 	launch "$2" sh -c '
@@ -204,8 +208,10 @@ start_qemu() {
 	if [ "$machine" = microvm ]; then
 		machine=microvm,pcie=on,acpi=on
 	fi
-	[ -n "$virtiofsd" ] && command -v qemu-system-x86_64 >/dev/null ||
+	if [ -z "$virtiofsd" ] || ! command -v qemu-system-x86_64 >/dev/null
+	then
 		fail "QEMU or its virtiofsd is missing: run tests/deps.sh check"
+	fi
 	case $accel in
 	auto) qemu_at_best ;;
 	tcg) qemu_with tcg,thread=multi "$DS_VM_BOOT_TIMEOUT" ;;
@@ -238,8 +244,9 @@ start() {
 	if mux_pid >/dev/null; then
 		fail "a machine runs in $dir already: stop it first"
 	fi
-	[ -x "$tools/mux" ] && [ -x "$tools/agent" ] ||
+	if ! [ -x "$tools/mux" ] || ! [ -x "$tools/agent" ]; then
 		fail "the programs of the bench are not built: make tests-built"
+	fi
 	BUILD=$BUILD "$here/kernels.sh"
 	if [ -n "$shm" ]; then
 		rm -f "$shm"
