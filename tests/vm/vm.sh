@@ -11,6 +11,7 @@
 #	--mem SIZE	256M; not more is taken of the host than the guest touches
 #	--cpus N	2; UML has one always
 #	--machine TYPE	q35; pc, microvm
+#	--cpu MODEL	max with KVM; emulated, a plain one takes half the time
 #	--accel ACCEL	auto: kvm if that boots here, else tcg
 #	--shm FILE	the file of 4 MiB behind the guest's ivshmem or mmapper
 #			device; else DS_VM_DIR/shm
@@ -58,6 +59,7 @@ mux_pid() {
 left_over() {
 	local sid
 
+	# shellcheck disable=SC2013	# a word a line
 	for sid in $(cat "$dir/mux.pid" "$dir/vmm.pid" 2>/dev/null); do
 		if [ -z "$(readlink "/proc/$sid/exe")" ]; then
 			ps -s "$sid" -o pid= || true
@@ -142,8 +144,14 @@ start_uml() {
 
 # qemu_with ACCEL SECONDS
 qemu_with() {
-	local device=()
+	local device=() model=$cpu
 
+	if [ -z "$model" ]; then
+		model=max
+		if [[ $1 == tcg* ]]; then
+			model=qemu64,+fsgsbase,+rdrand
+		fi
+	fi
 	# shellcheck disable=SC2054	# the commas are QEMU's
 	if [ -n "$shm" ]; then
 		device=(-device ivshmem-plain,memdev=ds -object)
@@ -164,7 +172,7 @@ qemu_with() {
 		exec "$@"' "$dir" "$virtiofsd" \
 		qemu-system-x86_64 -name "$name" -nodefaults -no-user-config \
 		-display none -no-reboot -machine "$machine,memory-backend=ram" \
-		-accel "$1" -cpu max -smp "$cpus" -m "$mem" \
+		-accel "$1" -cpu "$model" -smp "$cpus" -m "$mem" \
 		-object "memory-backend-memfd,id=ram,size=$mem,share=on" \
 		-kernel "$kernel" -initrd "$tools/initramfs.cpio" \
 		-append "console=ttyS0 quiet panic=-1 ${kernel_args[*]}" \
@@ -220,7 +228,7 @@ start_qemu() {
 }
 
 start() {
-	local kind=${1:-} name mem=256M cpus=2 machine=q35 accel=auto
+	local kind=${1:-} name mem=256M cpus=2 machine=q35 accel=auto cpu=
 	local shm=$dir/shm vmm_args=() kernel_args=() append=()
 
 	[ "$kind" = uml ] || [ "$kind" = qemu ] || usage
@@ -232,6 +240,7 @@ start() {
 		--mem) mem=$2; shift ;;
 		--cpus) cpus=$2; shift ;;
 		--machine) machine=$2; shift ;;
+		--cpu) cpu=$2; shift ;;
 		--accel) accel=$2; shift ;;
 		--shm) shm=$2; shift ;;
 		--no-shm) shm= ;;
