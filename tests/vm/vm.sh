@@ -10,7 +10,7 @@
 #	--name NAME	as the VMM calls it; else the last part of DS_VM_DIR
 #	--mem SIZE	256M; not more is taken of the host than the guest touches
 #	--cpus N	2; UML has one always
-#	--machine TYPE	q35; pc, microvm
+#	--machine TYPE	q35; pc, microvm (which has no PCI, so no ivshmem)
 #	--cpu MODEL	max with KVM; emulated, a plain one takes half the time
 #	--accel ACCEL	auto: kvm if that boots here, else tcg
 #	--shm FILE	the file of 4 MiB behind the guest's ivshmem or mmapper
@@ -171,6 +171,7 @@ qemu_with() {
 		shift
 		exec "$@"' "$dir" "$virtiofsd" \
 		qemu-system-x86_64 -name "$name" -nodefaults -no-user-config \
+		-global virtio-mmio.force-legacy=false \
 		-display none -no-reboot -machine "$machine,memory-backend=ram" \
 		-accel "$1" -cpu "$model" -smp "$cpus" -m "$mem" \
 		-object "memory-backend-memfd,id=ram,size=$mem,share=on" \
@@ -178,11 +179,11 @@ qemu_with() {
 		-append "console=ttyS0 quiet panic=-1 ${kernel_args[*]}" \
 		-serial "file:$dir/console.log" \
 		-qmp "unix:$dir/qmp,server=on,wait=off" \
-		-device virtio-serial-pci \
+		-device "virtio-serial-$bus" \
 		-chardev socket,id=agent,fd=3 \
 		-device virtserialport,chardev=agent,name=ds.agent \
 		-chardev "socket,id=fs,path=$dir/fs" \
-		-device vhost-user-fs-pci,chardev=fs,tag=host \
+		-device "vhost-user-fs-$bus,chardev=fs,tag=host" \
 		"${device[@]}" "${vmm_args[@]}"
 }
 
@@ -208,13 +209,17 @@ qemu_at_best() {
 }
 
 start_qemu() {
-	local images=("$tools"/cloud/boot/vmlinuz-*)
+	local images=("$tools"/cloud/boot/vmlinuz-*) bus=pci
 
 	kernel=${images[0]}
 	virtiofsd=$(command -v virtiofsd /usr/lib/qemu/virtiofsd \
 		/usr/libexec/virtiofsd | head -n 1)
+	# With ACPI, and so with PCI, an emulated microvm has no timer that
+	# Linux 6.1 can calibrate its clock by.
 	if [ "$machine" = microvm ]; then
-		machine=microvm,pcie=on,acpi=on
+		machine=microvm,acpi=off,pit=on,pic=on,rtc=on
+		bus=device
+		shm=
 	fi
 	if [ -z "$virtiofsd" ] || ! command -v qemu-system-x86_64 >/dev/null
 	then
