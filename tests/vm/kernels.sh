@@ -23,7 +23,6 @@ modules=(
 	drivers/virtio/virtio_pci_legacy_dev
 	drivers/virtio/virtio_pci_modern_dev
 	drivers/virtio/virtio_pci
-	drivers/virtio/virtio_mmio
 	drivers/char/virtio_console
 	fs/fuse/fuse
 	fs/fuse/virtiofs

@@ -10,7 +10,7 @@
 #	--name NAME	as the VMM calls it; else the last part of DS_VM_DIR
 #	--mem SIZE	256M; not more is taken of the host than the guest touches
 #	--cpus N	2; UML has one always
-#	--machine TYPE	q35; pc, microvm (which has no PCI, so no ivshmem)
+#	--machine TYPE	q35; pc
 #	--cpu MODEL	max with KVM; emulated, a plain one takes half the time
 #	--accel ACCEL	auto: kvm if that boots here, else tcg
 #	--shm FILE	the file of 4 MiB behind the guest's ivshmem or mmapper
@@ -131,10 +131,12 @@ start_uml() {
 	if [ -n "$shm" ]; then
 		device=("iomem=mmapper,$shm")
 	fi
-	# UML keeps its memory in a file, which has to lie on a tmpfs.
+	# UML keeps its memory in a file, which has to lie on a tmpfs. Its own
+	# umask would come on top of the guest's wherever hostfs makes a file.
+	(umask 077 && mkdir -p "$dir/uml")
 	# shellcheck disable=SC2016	# $0 and $@ are that shell's
 	TMPDIR=/dev/shm launch "$DS_VM_BOOT_TIMEOUT" \
-		sh -c 'exec "$@" >"$0" 2>&1' "$dir/console.log" \
+		sh -c 'exec >"$0" 2>&1; umask 0; exec "$@"' "$dir/console.log" \
 		"$tools/uml/usr/bin/linux.uml" "mem=$mem" "umid=$name" \
 		"uml_dir=$dir/uml" "initrd=$tools/initramfs.cpio" \
 		con=null con0=null,fd:1 ssl=null ssl0=fd:3 \
@@ -171,7 +173,6 @@ qemu_with() {
 		shift
 		exec "$@"' "$dir" "$virtiofsd" \
 		qemu-system-x86_64 -name "$name" -nodefaults -no-user-config \
-		-global virtio-mmio.force-legacy=false \
 		-display none -no-reboot -machine "$machine,memory-backend=ram" \
 		-accel "$1" -cpu "$model" -smp "$cpus" -m "$mem" \
 		-object "memory-backend-memfd,id=ram,size=$mem,share=on" \
@@ -179,11 +180,11 @@ qemu_with() {
 		-append "console=ttyS0 quiet panic=-1 ${kernel_args[*]}" \
 		-serial "file:$dir/console.log" \
 		-qmp "unix:$dir/qmp,server=on,wait=off" \
-		-device "virtio-serial-$bus" \
+		-device virtio-serial-pci \
 		-chardev socket,id=agent,fd=3 \
 		-device virtserialport,chardev=agent,name=ds.agent \
 		-chardev "socket,id=fs,path=$dir/fs" \
-		-device "vhost-user-fs-$bus,chardev=fs,tag=host" \
+		-device vhost-user-fs-pci,chardev=fs,tag=host \
 		"${device[@]}" "${vmm_args[@]}"
 }
 
@@ -209,18 +210,11 @@ qemu_at_best() {
 }
 
 start_qemu() {
-	local images=("$tools"/cloud/boot/vmlinuz-*) bus=pci
+	local images=("$tools"/cloud/boot/vmlinuz-*)
 
 	kernel=${images[0]}
 	virtiofsd=$(command -v virtiofsd /usr/lib/qemu/virtiofsd \
 		/usr/libexec/virtiofsd | head -n 1)
-	# With ACPI, and so with PCI, an emulated microvm has no timer that
-	# Linux 6.1 can calibrate its clock by.
-	if [ "$machine" = microvm ]; then
-		machine=microvm,acpi=off,pit=on,pic=on,rtc=on
-		bus=device
-		shm=
-	fi
 	if [ -z "$virtiofsd" ] || ! command -v qemu-system-x86_64 >/dev/null
 	then
 		fail "QEMU or its virtiofsd is missing: run tests/deps.sh check"
