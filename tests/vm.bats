@@ -166,6 +166,7 @@ each() {
 		guest sh -c 'seq 2600000 | head -c 20000000' |
 			sha256sum >"$TESTDIR/sum"
 		kill -KILL $!
+		wait $! 2>/dev/null || true
 		exec 7>&-
 		[ "$(cat "$TESTDIR/sum")" = "$wanted" ]
 	}
@@ -276,10 +277,9 @@ exclusive 0 frame yes"* ]]
 		local device=/dev/mmapper
 
 		if [ "$1" = qemu ]; then
-			device=$(guest sh -c 'for d in /sys/bus/pci/devices/*
-				do [ "$(cat $d/device)" != 0x1110 ] ||
-					echo $d/resource2
-				done')
+			device=$(guest sh -c 'grep -l 0x1110 \
+				/sys/bus/pci/devices/*/device')
+			device=${device%/device}/resource2
 		fi
 		"$BUILD/vm/probe" poke "$VMS/$1/shm" 4096 "from the host"
 		run -0 guest "$BUILD/vm/probe" peek "$device" 4096
