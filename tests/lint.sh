@@ -63,7 +63,7 @@ heads() {
 }
 
 mapfile -t sources < <(git ls-files 'darkshadow.c' 'src/*.c')
-mapfile -t shells < <(git ls-files '*.sh' '.ci/run')
+mapfile -t shells < <(git ls-files '*.sh' '.ci/run' tests/vm/guest)
 mapfile -t bats < <(git ls-files '*.bats' '*.bash' | grep -v completions/)
 mapfile -t pages < <(git ls-files 'man/*')
 
@@ -86,6 +86,7 @@ if need shellcheck; then
 	check shellcheck shellcheck "${shells[@]}"
 	check shellcheck shellcheck -s bats "${bats[@]}"
 	check shellcheck shellcheck -s bash completions/darkshadow.bash
+	check shellcheck shellcheck -s sh tests/vm/init
 fi
 if need mandoc; then
 	check mandoc mandoc -Tlint -Wwarning "${pages[@]}"

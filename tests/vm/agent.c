@@ -204,7 +204,7 @@ static int command_spawn(struct command *c, const struct order *o)
 		become(o);
 	}
 	for (i = 0; i < LINK_NSTREAM; i++)
-		if (theirs[i] >= 0 && (i < 2 || theirs[2] != theirs[1]))
+		if ((i < 2 || theirs[2] != theirs[1]) && theirs[i] >= 0)
 			close(theirs[i]);
 	return err;
 }

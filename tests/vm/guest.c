@@ -297,7 +297,7 @@ static void serve(struct client *c)
 		  .events = c->data[1].len ? POLLOUT : 0 },
 		{ .fd = c->open[2] ? 2 : -1,
 		  .events = c->data[2].len ? POLLOUT : 0 },
-		{ .fd = c->sock, .events = c->out.len ?
+		{ .fd = c->done ? -1 : c->sock, .events = c->out.len ?
 			POLLIN | POLLOUT : POLLIN },
 		{ .fd = c->signals, .events = POLLIN },
 	};

@@ -10,7 +10,8 @@
 #	--name NAME	as the VMM calls it; else the last part of DS_VM_DIR
 #	--mem SIZE	256M; not more is taken of the host than the guest touches
 #	--cpus N	2; UML has one always
-#	--machine TYPE	q35; pc, microvm
+#	--machine TYPE	q35; pc
+#	--cpu MODEL	max with KVM; emulated, a plain one takes half the time
 #	--accel ACCEL	auto: kvm if that boots here, else tcg
 #	--shm FILE	the file of 4 MiB behind the guest's ivshmem or mmapper
 #			device; else DS_VM_DIR/shm
@@ -52,14 +53,18 @@ mux_pid() {
 		echo "$pid"
 }
 
-# left_over - processes of a machine whose mux was killed: its session
+# left_over - processes of a machine whose mux was killed: those of its session
+# and of that which UML makes for itself. (Of a leader that nobody has waited
+# for yet, /proc shows no program.)
 left_over() {
 	local sid
 
-	sid=$(cat "$dir/mux.pid" 2>/dev/null) || return 0
-	if ! [ -e "/proc/$sid" ]; then
-		ps -s "$sid" -o pid= || true
-	fi
+	# shellcheck disable=SC2013	# a word a line
+	for sid in $(cat "$dir/mux.pid" "$dir/vmm.pid" 2>/dev/null); do
+		if [ -z "$(readlink "/proc/$sid/exe")" ]; then
+			ps -s "$sid" -o pid= || true
+		fi
+	done
 }
 
 # ends_within SECONDS - the machine does
@@ -126,10 +131,12 @@ start_uml() {
 	if [ -n "$shm" ]; then
 		device=("iomem=mmapper,$shm")
 	fi
-	# UML keeps its memory in a file, which has to lie on a tmpfs.
+	# UML keeps its memory in a file, which has to lie on a tmpfs. Its own
+	# umask would come on top of the guest's wherever hostfs makes a file.
+	(umask 077 && mkdir -p "$dir/uml")
 	# shellcheck disable=SC2016	# $0 and $@ are that shell's
 	TMPDIR=/dev/shm launch "$DS_VM_BOOT_TIMEOUT" \
-		sh -c 'exec "$@" >"$0" 2>&1' "$dir/console.log" \
+		sh -c 'exec >"$0" 2>&1; umask 0; exec "$@"' "$dir/console.log" \
 		"$tools/uml/usr/bin/linux.uml" "mem=$mem" "umid=$name" \
 		"uml_dir=$dir/uml" "initrd=$tools/initramfs.cpio" \
 		con=null con0=null,fd:1 ssl=null ssl0=fd:3 \
@@ -139,11 +146,18 @@ start_uml() {
 
 # qemu_with ACCEL SECONDS
 qemu_with() {
-	local device=()
+	local device=() model=$cpu
 
+	if [ -z "$model" ]; then
+		model=max
+		if [[ $1 == tcg* ]]; then
+			model=qemu64,+fsgsbase,+rdrand
+		fi
+	fi
+	# shellcheck disable=SC2054	# the commas are QEMU's
 	if [ -n "$shm" ]; then
-		device=(-object "memory-backend-file,id=ds,mem-path=$shm,size=4M,share=on"
-			-device ivshmem-plain,memdev=ds)
+		device=(-device ivshmem-plain,memdev=ds -object)
+		device+=("memory-backend-file,id=ds,mem-path=$shm,size=4M,share=on")
 	fi
 	# shellcheck disable=SC2016	# $0 and $@ are that shell's
 	launch "$2" sh -c '
@@ -160,7 +174,7 @@ qemu_with() {
 		exec "$@"' "$dir" "$virtiofsd" \
 		qemu-system-x86_64 -name "$name" -nodefaults -no-user-config \
 		-display none -no-reboot -machine "$machine,memory-backend=ram" \
-		-accel "$1" -cpu max -smp "$cpus" -m "$mem" \
+		-accel "$1" -cpu "$model" -smp "$cpus" -m "$mem" \
 		-object "memory-backend-memfd,id=ram,size=$mem,share=on" \
 		-kernel "$kernel" -initrd "$tools/initramfs.cpio" \
 		-append "console=ttyS0 quiet panic=-1 ${kernel_args[*]}" \
@@ -201,11 +215,10 @@ start_qemu() {
 	kernel=${images[0]}
 	virtiofsd=$(command -v virtiofsd /usr/lib/qemu/virtiofsd \
 		/usr/libexec/virtiofsd | head -n 1)
-	if [ "$machine" = microvm ]; then
-		machine=microvm,pcie=on,acpi=on
-	fi
-	[ -n "$virtiofsd" ] && command -v qemu-system-x86_64 >/dev/null ||
+	if [ -z "$virtiofsd" ] || ! command -v qemu-system-x86_64 >/dev/null
+	then
 		fail "QEMU or its virtiofsd is missing: run tests/deps.sh check"
+	fi
 	case $accel in
 	auto) qemu_at_best ;;
 	tcg) qemu_with tcg,thread=multi "$DS_VM_BOOT_TIMEOUT" ;;
@@ -214,7 +227,7 @@ start_qemu() {
 }
 
 start() {
-	local kind=${1:-} name mem=256M cpus=2 machine=q35 accel=auto
+	local kind=${1:-} name mem=256M cpus=2 machine=q35 accel=auto cpu=
 	local shm=$dir/shm vmm_args=() kernel_args=() append=()
 
 	[ "$kind" = uml ] || [ "$kind" = qemu ] || usage
@@ -226,6 +239,7 @@ start() {
 		--mem) mem=$2; shift ;;
 		--cpus) cpus=$2; shift ;;
 		--machine) machine=$2; shift ;;
+		--cpu) cpu=$2; shift ;;
 		--accel) accel=$2; shift ;;
 		--shm) shm=$2; shift ;;
 		--no-shm) shm= ;;
@@ -238,8 +252,9 @@ start() {
 	if mux_pid >/dev/null; then
 		fail "a machine runs in $dir already: stop it first"
 	fi
-	[ -x "$tools/mux" ] && [ -x "$tools/agent" ] ||
+	if ! [ -x "$tools/mux" ] || ! [ -x "$tools/agent" ]; then
 		fail "the programs of the bench are not built: make tests-built"
+	fi
 	BUILD=$BUILD "$here/kernels.sh"
 	if [ -n "$shm" ]; then
 		rm -f "$shm"
