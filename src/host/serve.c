@@ -29,6 +29,7 @@
 #include "base/num.h"
 #include "host/sandbox.h"
 #include "host/shadow.h"
+#include "vm/ram.h"
 
 #define SESSIONS_MAX	256
 #define RULES_MAX	256
@@ -37,8 +38,8 @@
 struct session {
 	struct transport t;
 	const struct serve *conf;
-	int ram_fd;
-	uint64_t ram_size;
+	struct ram own;		/* what a guest in loopback brings along */
+	const struct ram *ram;	/* own or the VM's; NULL: no hello yet */
 	struct rules rules;	/* what it asked for, as the policy has it */
 	struct nursery *nursery;
 	struct idmap shadows;	/* by the id that the guest chose */
@@ -50,7 +51,7 @@ static void session_free(struct session *s)
 	transport_fini(&s->t);
 	if (s->nursery)
 		nursery_free(s->nursery);
-	close_fd(&s->ram_fd);
+	ram_fini(&s->own);
 	rules_fini(&s->rules);
 	idmap_fini(&s->shadows);
 	free(s);
@@ -65,18 +66,36 @@ static struct session *session_new(const struct serve *conf,
 		return NULL;
 	s->conf = conf;
 	s->t = *t;
-	s->ram_fd = -1;
+	ram_init(&s->own, -1, 0);
 	return s;
 }
 
 /* --- requests: 0 or -errno, and a text where one helps ------------------- */
 
-static int do_hello(struct session *s, struct msg *m, int *fd, char *text)
+/* Loopback: the guest brings a file that is its RAM from end to end. */
+static int hello_own_ram(struct session *s, uint64_t size, int *fd, char *text)
 {
 	struct stat st;
-	int seals;
+	int err = -EINVAL, seals;
 
-	if (s->ram_fd >= 0)
+	/* A RAM file that could shrink would kill whoever maps it. */
+	seals = *fd < 0 ? -1 : fcntl(*fd, F_GET_SEALS);
+	if (seals >= 0 && (seals & F_SEAL_SHRINK) && fstat(*fd, &st) == 0 &&
+	    (uint64_t)st.st_size == size) {
+		ram_init(&s->own, steal_fd(fd), size);
+		err = ram_add(&s->own, 0, size, 0);
+	}
+	if (err)
+		snprintf(text, MSG_TEXT_MAX, "the guest's memory must come as"
+			 " a memfd sealed against shrinking");
+	else
+		s->ram = &s->own;
+	return err;
+}
+
+static int do_hello(struct session *s, struct msg *m, int *fd, char *text)
+{
+	if (s->ram)
 		return -EPROTO;
 	if (m->hello.magic != MSG_MAGIC || m->hello.version != MSG_VERSION) {
 		snprintf(text, MSG_TEXT_MAX, "guest and host speak different"
@@ -85,17 +104,7 @@ static int do_hello(struct session *s, struct msg *m, int *fd, char *text)
 			 MSG_VERSION);
 		return -EPROTO;
 	}
-	/* A RAM file that could shrink would kill whoever maps it. */
-	seals = *fd < 0 ? -1 : fcntl(*fd, F_GET_SEALS);
-	if (seals < 0 || !(seals & F_SEAL_SHRINK) || fstat(*fd, &st) < 0 ||
-	    (uint64_t)st.st_size != m->hello.ram_size) {
-		snprintf(text, MSG_TEXT_MAX, "the guest's memory must come as"
-			 " a memfd sealed against shrinking");
-		return -EINVAL;
-	}
-	s->ram_fd = steal_fd(fd);
-	s->ram_size = m->hello.ram_size;
-	return 0;
+	return hello_own_ram(s, m->hello.ram_size, fd, text);
 }
 
 static int do_policy(struct session *s, const struct msg *m, char *text)
@@ -211,13 +220,13 @@ static int do_start(struct session *s, char *text)
 	char err[SANDBOX_ERR_MAX] = "";
 	int rc;
 
-	if (s->started || s->ram_fd < 0)
+	if (s->started || !s->ram)
 		return -EPROTO;
 	s->started = true;
 	rc = add_nested(s, text);
 	if (rc)
 		return rc;
-	rc = nursery_new(&s->rules, s->ram_fd, s->ram_size, &s->nursery, err);
+	rc = nursery_new(&s->rules, s->ram, &s->nursery, err);
 	if (rc)
 		snprintf(text, MSG_TEXT_MAX, "%s", err);
 	return rc;

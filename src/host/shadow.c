@@ -370,7 +370,7 @@ static int birth(struct nursery *n, struct birth *b, unsigned long flags,
 	}
 }
 
-int nursery_new(const struct rules *policy, int ram_fd, uint64_t ram_size,
+int nursery_new(const struct rules *policy, const struct ram *ram,
 		struct nursery **out, char err[SANDBOX_ERR_MAX])
 {
 	struct nursery *n = calloc(1, sizeof(*n));
@@ -384,8 +384,7 @@ int nursery_new(const struct rules *policy, int ram_fd, uint64_t ram_size,
 	if (!n)
 		return -ENOMEM;
 	s = &n->first;
-	n->ram_fd = ram_fd;
-	n->ram_size = ram_size;
+	n->ram = ram;
 	n->listener = s->pidfd = s->ctl_fd = -1;
 	s->nursery = n;
 	s->base = CAPSULE_BASE;
@@ -613,7 +612,7 @@ static int make_mapper(struct shadow *s, struct shadow *parent)
 	};
 	const struct given fds[] = {
 		{ s->ctl_fd, MAPPER_CTL },
-		{ s->nursery->ram_fd, MAPPER_RAM },
+		{ s->nursery->ram->fd, MAPPER_RAM },
 	};
 	uint64_t all = ~0ULL;
 	int err;
@@ -1058,8 +1057,14 @@ static int capsule_move(struct shadow *s)
 	return r < 0 ? (int)r : 0;
 }
 
-static bool extent_valid(const struct nursery *n, const struct extent *e)
+/*
+ * An extent of the guest's as it can be mapped: checked, and with an offset in
+ * the RAM file in place of a guest physical address.
+ */
+static bool extent_resolve(const struct nursery *n, const struct extent *e,
+			   struct extent *out)
 {
+	*out = *e;
 	if ((e->gva | e->len | e->off) & (PAGE_BYTES - 1) || e->len == 0 ||
 	    e->gva < PAGE_BYTES || !range_inside(e->gva, e->len, USER_END))
 		return false;
@@ -1067,7 +1072,7 @@ static bool extent_valid(const struct nursery *n, const struct extent *e)
 	case EXTENT_NONE:
 		return true;
 	case EXTENT_RAM:
-		return range_inside(e->off, e->len, n->ram_size);
+		return ram_find(n->ram, e->off, e->len, &out->off) == 0;
 	case EXTENT_FILE:
 		return range_inside(e->off, e->len, INT64_MAX);
 	}
@@ -1191,12 +1196,14 @@ int shadow_map(struct shadow *s, const struct extent *v, size_t n)
 	int err = 0, flushed;
 
 	for (size_t i = 0; i < n && !err; i++) {
-		if (!extent_valid(s->nursery, &v[i]))
+		struct extent e;
+
+		if (!extent_resolve(s->nursery, &v[i], &e))
 			err = -EINVAL;
-		else if (meets_capsule(s, &v[i]))
-			err = put_around(s, &b, &v[i]);
+		else if (meets_capsule(s, &e))
+			err = put_around(s, &b, &e);
 		else
-			err = put_extent(s, &b, &v[i]);
+			err = put_extent(s, &b, &e);
 	}
 	/* What came before one that is refused holds. */
 	flushed = flush_map(s, &b);

@@ -27,6 +27,7 @@
 
 #include "base/idmap.h"
 #include "host/sandbox.h"
+#include "vm/ram.h"
 #include "wire/msg.h"
 
 #define EXECUTORS_MAX	16384	/* of one session: no host runs out of tids */
@@ -60,8 +61,7 @@ struct shadow {
 struct nursery {
 	struct shadow first;
 	int listener;		/* owned: seccomp notifications */
-	int ram_fd;		/* borrowed */
-	uint64_t ram_size;
+	const struct ram *ram;	/* borrowed */
 	struct sock_fprog executor_filter;	/* owned */
 	struct idmap executors;	/* by tid, of all shadows; at most
 				 * EXECUTORS_MAX */
@@ -70,8 +70,12 @@ struct nursery {
 	size_t nfiles;
 };
 
-/* nursery_new() - 0 or -errno, and err says what was wanted and the remedy */
-int nursery_new(const struct rules *policy, int ram_fd, uint64_t ram_size,
+/*
+ * nursery_new() - 0 or -errno, and err says what was wanted and the remedy
+ *
+ * ram is borrowed until nursery_free().
+ */
+int nursery_new(const struct rules *policy, const struct ram *ram,
 		struct nursery **out, char err[SANDBOX_ERR_MAX]);
 void nursery_free(struct nursery *n);	/* its shadows end with it */
 

@@ -566,6 +566,32 @@ static void test_refused(struct guest *g)
 	ok(works(g, 0) && works(g, 1), "calls go on");
 }
 
+/* Some of the arena is RAM at HIGH, too, as no file offset could be. */
+#define HIGH		(3ULL << 61)
+#define HIGH_LEN	(64 * PAGE_BYTES)
+static uint64_t high_off;
+
+static void test_elsewhere(struct guest *g)
+{
+	const uint64_t p = PAGE_BYTES;
+	struct extent e = ram_extent(SPARE, 2 * p, HIGH);
+
+	ok(shadow_map(g->s, &e, 1) == 0 && reads_to(g, 0, SPARE, high_off) &&
+	   reads_to(g, 0, SPARE + p, high_off + p),
+	   "RAM is where the table says, not where the guest counts");
+	e.off = HIGH + HIGH_LEN - p;
+	ok(shadow_map(g->s, &e, 1) == -EINVAL, "and ends where it says");
+	e.len = p;
+	ok(shadow_map(g->s, &e, 1) == 0 &&
+	   reads_to(g, 0, SPARE, high_off + HIGH_LEN - p), "not before");
+	e.off = HIGH - p;
+	ok(shadow_map(g->s, &e, 1) == -EINVAL, "a hole is refused");
+	e.kind = EXTENT_NONE;
+	e.len = 2 * p;
+	ok(shadow_map(g->s, &e, 1) == 0 && memory_right(g),
+	   "and taken away again");
+}
+
 static void test_moved(struct guest *g)
 {
 	const uint64_t base = g->s->base, len = 0x10000;
@@ -874,15 +900,21 @@ static void test_all(void)
 	static struct guest g;
 	char err[RULES_ERR_MAX] = "", rule[128];
 	struct rules rules = { 0 };
+	struct ram table;
 
 	alarm(LIMIT_S);
 	make_world();
 	make_ram();
+	high_off = ram_alloc(HIGH_LEN);
+	ram_init(&table, dup(arena.fd), arena.size);
+	if (ram_add(&table, 0, arena.size, 0) ||
+	    ram_add(&table, HIGH, HIGH_LEN, high_off))
+		bail("the table of RAM");
 	guest_init(&g);
 	snprintf(rule, sizeof(rule), "path:/x=%s", top);
 	if (rules_add(&rules, rule, err))
 		bail(err);
-	if (!ok(nursery_new(&rules, arena.fd, arena.size, &nursery, err) == 0,
+	if (!ok(nursery_new(&rules, &table, &nursery, err) == 0,
 		"a nursery is built %s", err))
 		exit(0);
 	if (!ok(shadow_new(nursery, NULL, 1, 022, 0, &g.s) == 0,
@@ -890,6 +922,7 @@ static void test_all(void)
 		exit(0);
 	test_calls(&g);
 	test_refused(&g);
+	test_elsewhere(&g);
 	test_moved(&g);
 	test_chased(&g);
 	test_spared(&g);
@@ -899,6 +932,7 @@ static void test_all(void)
 	test_reset(&g);
 	test_killed(&g);
 	nursery_free(nursery);
+	ram_fini(&table);
 	ok(waitpid(-1, NULL, __WALL | WNOHANG) < 0 && errno == ECHILD,
 	   "no process is left");
 	rules_fini(&rules);
