@@ -2,8 +2,11 @@
 # darkshadow: `make`, `make demo`, `make check [T=name]`, `make lint`
 #
 # Libraries, and why: capstone decodes instructions, argp is glibc's own command
-# line parser. bats-core runs the tests. The BPF of the sandbox is our own:
-# libseccomp cannot say "this list, and otherwise ENOTTY" of ioctl requests.
+# line parser. jansson reads and writes JSON (QEMU's monitor, vms --json): like
+# json-c it has a static archive in Debian, but an API of one header without
+# macros that hide ownership. bats-core runs the tests. The BPF of the sandbox
+# is our own: libseccomp cannot say "this list, and otherwise ENOTTY" of ioctl
+# requests.
 
 prefix	?= /usr/local
 bindir	?= $(prefix)/bin
@@ -15,7 +18,7 @@ V	?= 0
 T	?= *
 
 VERSION	:= 0.1
-PKGS	:= capstone
+PKGS	:= capstone jansson
 
 CFLAGS	?= -O2 -g
 WARN	:= -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \

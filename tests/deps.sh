@@ -5,9 +5,10 @@
 set -u
 what=${1:-build}
 
-build_packages='gcc libc6-dev make pkg-config binutils libcapstone-dev'
+build_packages="gcc libc6-dev make pkg-config binutils libcapstone-dev \
+libjansson-dev"
 check_packages="$build_packages bats shellcheck mandoc cppcheck clang-tidy \
-sqlite3 git rsync tar findutils python3 libpython3.11-testsuite \
+qemu-system-x86 sqlite3 git rsync tar findutils python3 libpython3.11-testsuite \
 busybox-static fish zsh bsdextrautils util-linux attr procps strace"
 
 case $what in
