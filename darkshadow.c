@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "guest/run.h"
 #include "host/host.h"
+#include "tool/vms.h"
 
 #define EXIT_USAGE 125
 
@@ -23,6 +24,8 @@ static const struct command {
 	  "launch a command whose system calls the host carries out" },
 	{ "host", "darkshadow host", host_main,
 	  "carry out the system calls of such commands" },
+	{ "vms", "darkshadow vms", vms_main,
+	  "list virtual machines, and whether they can be shadowed" },
 };
 
 static void usage(FILE *f)
@@ -64,7 +67,7 @@ int main(int argc, char **argv)
 	if (argc < 2)
 		usage(stderr);
 	else
-		log_err("%s: no such command; expected run or host"
-			" (see darkshadow --help)", name);
+		log_err("%s: no such command; expected run, host or"
+			" vms (see darkshadow --help)", name);
 	return EXIT_USAGE;
 }

@@ -72,6 +72,19 @@ _darkshadow_transport() {
 	esac
 }
 
+# Not the names of machines: to list them, their monitors are asked.
+_darkshadow_vm() {
+	case $1 in
+	qmp:*)
+		_darkshadow_files qmp: "${1#*:}"
+		;;
+	*)
+		compopt -o nospace 2>/dev/null
+		_darkshadow_wordlist 'uml: pid: qmp:' "$1"
+		;;
+	esac
+}
+
 # The value of option $2 of command $1, of which $3 has been typed.
 # Not 0: the option takes no value.
 _darkshadow_value() {
@@ -92,6 +105,9 @@ _darkshadow_value() {
 	host-t|host--transport)
 		_darkshadow_transport 'loopback:' "$3"
 		;;
+	host-m|host--vm)
+		_darkshadow_vm "$3"
+		;;
 	run--timeout)
 		_darkshadow_wordlist '1 5 10 30 60' "$3"
 		;;
@@ -108,8 +124,11 @@ _darkshadow_options() {
 			--trace= --timeout= -q --quiet -v --verbose --help'
 		;;
 	host)
-		echo '-t --transport= -p --policy= -a --allow=
+		echo '-t --transport= -p --policy= -a --allow= -m --vm=
 			-q --quiet -v --verbose --help'
+		;;
+	vms)
+		echo '-j --json --help'
 		;;
 	*)
 		echo '--help --version'
@@ -171,13 +190,14 @@ _darkshadow() {
 	_darkshadow_words
 	cur=${words[cword]} prev=${words[cword - 1]}
 	if ((cword == 1)); then
-		_darkshadow_wordlist "run host help $(_darkshadow_options '')" \
+		_darkshadow_wordlist "run host vms help $(_darkshadow_options '')" \
 			"$cur"
 		return
 	fi
 	command=${words[1]}
 	if [[ $command == help ]]; then
-		((cword > 2)) || _darkshadow_wordlist 'run host' "$cur"
+		((cword > 2)) || _darkshadow_wordlist 'run host vms' \
+			"$cur"
 		return
 	fi
 	if [[ $command == run ]]; then
@@ -193,7 +213,7 @@ _darkshadow() {
 		_darkshadow_trim "${cur%%=*}=" "${cur#*=}"
 	elif _darkshadow_value "$command" "$prev" "$cur"; then
 		_darkshadow_trim '' "$cur"
-	elif [[ $cur == -* || $command == host ]]; then
+	elif [[ $cur == -* || $command == @(host|vms) ]]; then
 		_darkshadow_wordlist "$(_darkshadow_options "$command")" "$cur"
 		[[ ${COMPREPLY[0]-} != *= ]] || compopt -o nospace 2>/dev/null
 	fi

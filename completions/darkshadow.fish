@@ -99,15 +99,27 @@ function __fish_darkshadow_transports
     printf '%s\t%s\n' loopback: 'the socket of a daemon'
 end
 
+# Not the names of machines: to list them, their monitors are asked.
+function __fish_darkshadow_vms
+    set -l value (__fish_darkshadow_value)
+    if string match -q 'qmp:*' -- $value
+        __fish_darkshadow_files qmp: (string replace qmp: '' -- $value)
+        return
+    end
+    printf '%s\t%s\n' uml: 'a User-Mode Linux' pid: 'a process' \
+        qmp: 'a QMP socket'
+end
+
 complete -c darkshadow -f
 
 complete -c darkshadow -n __fish_use_subcommand -l help -d 'Show how darkshadow is used'
 complete -c darkshadow -n __fish_use_subcommand -l version -d 'Show the version'
 complete -c darkshadow -n __fish_use_subcommand -a run -d 'Run a program with forwarded calls'
 complete -c darkshadow -n __fish_use_subcommand -a host -d 'Carry out calls for runs'
+complete -c darkshadow -n __fish_use_subcommand -a vms -d 'List virtual machines'
 complete -c darkshadow -n __fish_use_subcommand -a help -d 'Show how a command is used'
 
-complete -c darkshadow -n '__fish_darkshadow_in help' -a 'run host'
+complete -c darkshadow -n '__fish_darkshadow_in help' -a 'run host vms'
 
 set -l in_run -c darkshadow -n '__fish_darkshadow_in run'
 complete $in_run -s f -l forward -x -a '(__fish_darkshadow_rules)' -d 'Forward what RULE names'
@@ -124,8 +136,13 @@ set -l in_host -c darkshadow -n '__fish_darkshadow_in host'
 complete $in_host -s t -l transport -x -a '(__fish_darkshadow_transports host)' -d 'Where to listen'
 complete $in_host -s p -l policy -r -F -d 'What runs may do'
 complete $in_host -s a -l allow -x -a '(__fish_darkshadow_rules)' -d 'Allow what RULE names'
+complete $in_host -s m -l vm -x -a '(__fish_darkshadow_vms)' -d 'Serve the runs inside a VM'
 complete $in_host -s q -l quiet -d 'Say less'
 complete $in_host -s v -l verbose -d 'Say more'
 complete $in_host -l help -d 'Show how host is used'
+
+set -l in_vms -c darkshadow -n '__fish_darkshadow_in vms'
+complete $in_vms -s j -l json -d 'Print JSON'
+complete $in_vms -l help -d 'Show how vms is used'
 
 complete -c darkshadow -n __fish_darkshadow_in_command -x -a '(__fish_darkshadow_command)'

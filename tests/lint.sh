@@ -41,6 +41,7 @@ arrows() {
 		vm wire|guest|host|tool
 		guest vm|host|tool
 		host guest|tool
+		tool guest|host
 	END
 	if grep -ln 'capstone/' src/*/*.[ch] | grep -v '^src/guest/sites\.c$'; then
 		echo "only src/guest/sites.c may use capstone"

@@ -13,6 +13,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "host/serve.h"
+#include "vm/vm.h"
 #include "wire/rules.h"
 #include "wire/transport.h"
 
@@ -20,6 +21,7 @@
 
 struct host_options {
 	const char *transport;
+	const char *vm;			/* NULL: loopback */
 	struct rules policy;
 };
 
@@ -30,6 +32,9 @@ static const struct argp_option options[] = {
 	  "Allow what the rules in FILE say, see darkshadow-policy(5)", 0 },
 	{ "allow", 'a', "RULE", 0,
 	  "Allow what RULE says, as a line of a policy file would (repeatable)",
+	  0 },
+	{ "vm", 'm', "VM", 0,
+	  "Serve the runs inside VM: its NAME, uml:NAME, pid:N or qmp:PATH",
 	  0 },
 	{ "quiet", 'q', NULL, 0, "Say nothing but errors", 0 },
 	{ "verbose", 'v', NULL, 0, "Say more; twice: everything", 0 },
@@ -58,6 +63,9 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 			log_err("%s", err);
 			exit(EXIT_OWN_FAILURE);
 		}
+		return 0;
+	case 'm':
+		o->vm = arg;
 		return 0;
 	case 'q':
 		log_set_level(LOG_ERROR);
@@ -95,9 +103,26 @@ static int inherited_socket(const char *args)
 	return *end || fd < 0 ? -1 : (int)fd;
 }
 
-static int host_serve(const struct host_options *o)
+static int open_vm(const char *spec, struct vm **vm)
 {
-	struct serve conf = { .policy = &o->policy, .listen_fd = -1 };
+	char err[VM_ERR_MAX];
+	int rc = vm_open(spec, vm, err);
+
+	if (rc) {
+		log_err("--vm %s: %s", spec, err);
+		return rc;
+	}
+	if (*(*vm)->note)
+		log_warn("--vm %s: %s", spec, (*vm)->note);
+	log_info("VM %s: process %d, %lu MiB of RAM", spec, (*vm)->seen.pid,
+		 (*vm)->seen.memory >> 20);
+	return 0;
+}
+
+static int host_serve(const struct host_options *o, const struct vm *vm)
+{
+	struct serve conf = { .policy = &o->policy, .vm = vm,
+			      .listen_fd = -1 };
 	const char *args = NULL;
 	struct transport t;
 	int fd, err;
@@ -147,11 +172,14 @@ static int host_serve(const struct host_options *o)
 int host_main(int argc, char **argv)
 {
 	struct host_options o = { 0 };
-	int status;
+	struct vm *vm = NULL;
+	int status = EXIT_OWN_FAILURE;
 
 	argp_err_exit_status = EXIT_OWN_FAILURE;
 	argp_parse(&argp, argc, argv, 0, NULL, &o);
-	status = host_serve(&o);
+	if (!o.vm || open_vm(o.vm, &vm) == 0)
+		status = host_serve(&o, vm);
+	vm_free(vm);
 	rules_fini(&o.policy);
 	return status;
 }

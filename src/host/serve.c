@@ -30,6 +30,7 @@
 #include "host/sandbox.h"
 #include "host/shadow.h"
 #include "vm/ram.h"
+#include "vm/vm.h"
 
 #define SESSIONS_MAX	256
 #define RULES_MAX	256
@@ -104,7 +105,16 @@ static int do_hello(struct session *s, struct msg *m, int *fd, char *text)
 			 MSG_VERSION);
 		return -EPROTO;
 	}
-	return hello_own_ram(s, m->hello.ram_size, fd, text);
+	if (!s->conf->vm)
+		return hello_own_ram(s, m->hello.ram_size, fd, text);
+	if (*fd >= 0 || m->hello.ram_size) {
+		snprintf(text, MSG_TEXT_MAX, "this daemon serves the VM %s,"
+			 " whose memory it has already: run inside the VM, or"
+			 " start a daemon without --vm", s->conf->vm->seen.name);
+		return -EINVAL;
+	}
+	s->ram = &s->conf->vm->ram;
+	return 0;
 }
 
 static int do_policy(struct session *s, const struct msg *m, char *text)
@@ -406,6 +416,12 @@ static int open_signals(void)
 	return fd < 0 ? -errno : fd;
 }
 
+/* To poll: readable when the VM has ended; -1, which is never, without one. */
+static int vm_end_fd(const struct serve *conf)
+{
+	return conf->vm ? conf->vm->pidfd : -1;
+}
+
 /* true: a signal asks us to end */
 static bool take_signals(int sigfd)
 {
@@ -452,6 +468,7 @@ static int session_run(struct session *s, int sigfd)
 		struct pollfd p[] = {
 			{ .fd = sigfd, .events = POLLIN },
 			{ .fd = s->t.fd, .events = POLLIN },
+			{ .fd = vm_end_fd(s->conf), .events = POLLIN },
 		};
 		int err = 0;
 
@@ -460,7 +477,7 @@ static int session_run(struct session *s, int sigfd)
 				continue;
 			return -errno;
 		}
-		if (p[0].revents && take_signals(sigfd))
+		if (p[2].revents || (p[0].revents && take_signals(sigfd)))
 			return 0;
 		if (p[0].revents)
 			err = reap_threads(s);
@@ -529,10 +546,15 @@ static int serve_all(const struct serve *conf)
 		struct pollfd p[] = {
 			{ .fd = sigfd, .events = POLLIN },
 			{ .fd = conf->listen_fd, .events = POLLIN },
+			{ .fd = vm_end_fd(conf), .events = POLLIN },
 		};
 
 		if (poll(p, ARRAY_SIZE(p), -1) < 0 && errno != EINTR)
 			return -errno;
+		if (p[2].revents) {
+			log_info("the VM has ended");
+			return 0;
+		}
 		if (p[0].revents && take_signals(sigfd))
 			return 0;
 		while (waitpid(-1, NULL, WNOHANG) > 0)

@@ -6,14 +6,18 @@
 #include "wire/rules.h"
 #include "wire/transport.h"
 
+struct vm;
+
 struct serve {
 	const struct rules *policy;	/* borrowed */
+	const struct vm *vm;		/* borrowed; NULL: loopback, where
+					 * guests bring their RAM along */
 	int listen_fd;			/* borrowed; -1: there is none */
 	const struct transport_ops *ops;	/* of listen_fd */
 };
 
 /*
- * serve_run() - until SIGTERM or SIGINT, or until the one session ends
+ * serve_run() - until SIGTERM or SIGINT, or until the one session or the VM ends
  *
  * first: a session that is open already, taken over, or NULL: then sessions
  * are accepted at listen_fd, each in a process of its own. 0 or -errno.
