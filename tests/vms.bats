@@ -7,7 +7,8 @@
 # is sparse, so it needs no kernel, no KVM and little memory. Other VMs may run
 # on the machine: names are of this test, and only they are looked at.
 
-# shellcheck disable=SC2154 # status, output and stderr are set by bats's run
+# Bats sets status and output; each test is a subshell; commas are QEMU's.
+# shellcheck disable=SC2030,SC2031,SC2054,SC2154
 
 load helpers
 
@@ -49,16 +50,18 @@ boot() {
 		return 1
 	}
 	(cd "$TESTDIR" && exec env DS_TEST_MARK="$DS_MARK" \
-		"${DS_AS[@]}" qemu-system-x86_64 -name "$(name "$word")" -S \
-		-display none -nodefaults -pidfile "$TESTDIR/$word.pid" \
+		"${DS_AS[@]}" qemu-system-x86_64 -S -display none \
+		-name "$(name "$word"),debug-threads=on" -nodefaults \
+		-pidfile "$TESTDIR/$word.pid" \
 		"$@" >"$TESTDIR/$word.log" 2>&1 3>&-) &
 	PID=$!
 	VMS+=("$PID")
 	eventually up "$word"
 }
 
+# Its processors' threads come after its RAM and its sockets.
 up() {
-	[ -s "$TESTDIR/$1.pid" ] && grep -q . "/proc/$PID/maps"
+	[ -s "$TESTDIR/$1.pid" ] && grep -qs '^CPU ' "/proc/$PID"/task/*/comm
 }
 
 # shared WORD MACHINE SIZE ARG... - one that can be shadowed
@@ -521,9 +524,19 @@ time.sleep(60)' "$TESTDIR/mon" "$TESTDIR/busy" 3>&- &
 @test "a VMM that ends while it is asked" {
 	shared alpha isapc 64M -qmp "$(qmp mon)"
 	kill -STOP "$PID"
-	(sleep 1; kill -KILL "$PID") &
-	run host --vm "qmp:$TESTDIR/mon"
+	DS_TEST_MARK=$DS_MARK "$DARKSHADOW" host --vm "qmp:$TESTDIR/mon" \
+		--transport "loopback:$SOCKET" >"$TESTDIR/refusal" 2>&1 3>&- &
+	RUN=$!
+	eventually watches "$RUN"
+	kill -KILL "$PID"
+	ended
+	output=$(cat "$TESTDIR/refusal")
 	complains 'has ended meanwhile'
+}
+
+# It has found the process, and waits for the monitor.
+watches() {
+	[[ $(readlink "/proc/$1"/fd/*) == *pidfd* ]]
 }
 
 @test "another user's VM: the refusal names the user" {
@@ -552,7 +565,8 @@ time.sleep(60)' "$TESTDIR/mon" "$TESTDIR/busy" 3>&- &
 @test "a process of one's own that cannot be looked into is explained" {
 	[ "$(id -u)" -eq 0 ] || skip "needs to be root first"
 	# Not dumpable, as what has given up privileges is: -runas does that.
-	shared alpha q35 64M -runas nobody
+	shared alpha q35 64M -runas 65534:65534
+	eventually grep -q '^Uid:[[:space:]]65534' "/proc/$PID/status"
 	as_user
 	run host --vm "$(name alpha)"
 	complains 'although it is yours.*root'

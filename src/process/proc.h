@@ -14,7 +14,7 @@
 #include <sys/types.h>
 
 struct proc_args {
-	char **v;		/* n strings, then NULL */
+	char **v;		/* n strings, then NULL; v[1] is there */
 	size_t n;		/* 0: a kernel thread, or a zombie */
 	char *text;
 };

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -17,30 +16,22 @@
 #include "base/fd.h"
 #include "process/proc.h"
 
-/* The uid as a person knows it. */
-static void user_name(uid_t uid, char *buf, size_t size)
-{
-	const struct passwd *pw = getpwuid(uid);
-
-	if (pw)
-		snprintf(buf, size, "%s", pw->pw_name);
-	else
-		snprintf(buf, size, "uid %u", uid);
-}
-
 int backing_denied(pid_t pid, const char *what, int rc, char err[VM_ERR_MAX])
 {
 	struct proc_status st;
-	char owner[64];
 
 	if (proc_status_read(pid, &st))
 		return vm_fail(err, -ESRCH, "process %d has ended", pid);
-	user_name(st.uid, owner, sizeof(owner));
+	if (st.uid == 0 && geteuid() != 0)
+		return vm_fail(err, rc, "%s of process %d cannot be reached:"
+			       " it belongs to root: run darkshadow as root",
+			       what, pid);
+	/* A name would need the C library's plug-ins, which static builds
+	 * cannot have. */
 	if (st.uid != geteuid())
 		return vm_fail(err, rc, "%s of process %d cannot be reached:"
-			       " it belongs to %s: run darkshadow as %s%s",
-			       what, pid, owner, owner,
-			       st.uid ? " or as root" : "");
+			       " it belongs to uid %u: run darkshadow as that"
+			       " user or as root", what, pid, st.uid);
 	return vm_fail(err, rc, "%s of process %d cannot be reached although"
 		       " it is yours: it may be undumpable, or ptrace may be"
 		       " restricted (kernel.yama.ptrace_scope, an AppArmor or"
@@ -114,10 +105,13 @@ static int check_file(pid_t pid, const struct map_line *line, int fd,
 {
 	struct statfs fs;
 	struct stat st;
+	int rc;
 
-	if (fstat(fd, &st) < 0 || fstatfs(fd, &fs) < 0)
-		return vm_fail(err, -errno, "cannot examine %s of process %d:"
-			       " %s", line->name, pid, strerror(errno));
+	if (fstat(fd, &st) < 0 || fstatfs(fd, &fs) < 0) {
+		rc = -errno;
+		return vm_fail(err, rc, "cannot examine %s of process %d: %s",
+			       line->name, pid, strerror(-rc));
+	}
 	if (st.st_ino != line->ino || !S_ISREG(st.st_mode))
 		return vm_fail(err, -ESRCH, "the RAM of process %d has changed"
 			       " meanwhile: try again", pid);

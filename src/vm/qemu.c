@@ -106,15 +106,18 @@ bool qemu_option(const char *opts, const char *implied, const char *key,
 static const char *next_option(const struct proc_args *args, size_t *i,
 			       const char *name, const char *other)
 {
-	while (*i + 1 < args->n) {
-		const char *opt = args->v[(*i)++];
+	const char *opt, *value;
 
+	while ((opt = args->v[*i]) && (value = args->v[*i + 1])) {
+		++*i;
 		if (*opt++ != '-')
 			continue;
 		opt += *opt == '-';
 		if (strcmp(opt, name) == 0 ||
-		    (other && strcmp(opt, other) == 0))
-			return args->v[(*i)++];
+		    (other && strcmp(opt, other) == 0)) {
+			++*i;
+			return value;
+		}
 	}
 	return NULL;
 }
@@ -804,8 +807,8 @@ static int layout_by_args(struct vm *vm, const struct proc_args *args,
 		ram_init(&vm->ram, fd, size);
 		rc = qemu_layout(&vm->ram, c.machine, c.memory, line->off);
 		if (rc)
-			vm_fail(err, rc, "its RAM file %s is smaller than its"
-				" RAM", line->name);
+			vm_say(err, "its RAM file %s is smaller than its RAM",
+			       line->name);
 	}
 	maps_fini(&maps);
 	if (rc)

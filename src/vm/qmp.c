@@ -214,7 +214,7 @@ int qmp_open(struct qmp *q, const char *path, char err[VM_ERR_MAX])
 		rc = -EPROTO;
 	json_decref(greeting);
 	if (rc)
-		explain(rc, path, err);
+		rc = explain(rc, path, err);
 	else
 		rc = qmp_command(q, "qmp_capabilities", NULL, &ret, err);
 	if (!rc)

@@ -231,8 +231,8 @@ int uml_open(struct vm *vm, char err[VM_ERR_MAX])
 		ram_init(&vm->ram, fd, size);
 		rc = ram_add(&vm->ram, mem.low, mem.high - mem.low, mem.low);
 		if (rc)
-			vm_fail(err, rc, "the RAM file %s of process %d is"
-				" smaller than its RAM", mem.line->name, pid);
+			vm_say(err, "the RAM file %s of process %d is smaller"
+			       " than its RAM", mem.line->name, pid);
 		vm->seen.memory = mem.high - mem.low;
 		vm->layout = "UML";
 	}

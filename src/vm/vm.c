@@ -18,14 +18,13 @@
 #include "vm/qmp.h"
 #include "vm/uml.h"
 
-int vm_fail(char err[VM_ERR_MAX], int rc, const char *fmt, ...)
+void vm_say(char err[VM_ERR_MAX], const char *fmt, ...)
 {
 	va_list ap;
 
 	va_start(ap, fmt);
 	vsnprintf(err, VM_ERR_MAX, fmt, ap);
 	va_end(ap);
-	return rc;
 }
 
 const char *vm_kind_name(enum vm_kind kind)
@@ -95,11 +94,16 @@ int vm_list(struct vm_seen **v, size_t *n)
 
 /* ---- opening ---- */
 
-bool vm_ended(const struct vm *vm)
+static bool ends_within(const struct vm *vm, int ms)
 {
 	struct pollfd p = { .fd = vm->pidfd, .events = POLLIN };
 
-	return poll(&p, 1, 0) != 0;
+	return poll(&p, 1, ms) > 0;
+}
+
+bool vm_ended(const struct vm *vm)
+{
+	return ends_within(vm, 0);
 }
 
 void vm_free(struct vm *vm)
@@ -111,12 +115,14 @@ void vm_free(struct vm *vm)
 	free(vm);
 }
 
+#define END_MS	500	/* from the close of a process's files to its end */
+
 /* The VMM may have ended while we looked, and that explains all the rest. */
 static int settle(const struct vm *vm, int rc, char *err)
 {
 	const pid_t pid = vm->seen.pid;
 
-	if (vm_ended(vm))
+	if (ends_within(vm, rc == -EPIPE ? END_MS : 0))
 		return vm_fail(err, -ESRCH, "the VMM (process %d) has ended"
 			       " meanwhile: start it again", pid);
 	return rc;
