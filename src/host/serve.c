@@ -13,7 +13,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -440,22 +439,16 @@ static int reap_threads(struct session *s)
 static int session_run(struct session *s, int sigfd)
 {
 	for (;;) {
-		struct pollfd p[] = {
-			{ .fd = sigfd, .events = POLLIN },
-			{ .fd = s->t.fd, .events = POLLIN },
-		};
+		int found = transport_wait(&s->t, sigfd);
 		int err = 0;
 
-		if (poll(p, ARRAY_SIZE(p), -1) < 0) {
-			if (errno == EINTR)
-				continue;
-			return -errno;
-		}
-		if (p[0].revents && take_signals(sigfd))
+		if (found < 0)
+			return found;
+		if ((found & WAIT_OTHER) && take_signals(sigfd))
 			return 0;
-		if (p[0].revents)
+		if (found & WAIT_OTHER)
 			err = reap_threads(s);
-		if (!err && p[1].revents)
+		if (!err && (found & WAIT_READY))
 			err = session_serve(s);
 		if (err == -EPIPE)
 			return 0;
@@ -490,15 +483,18 @@ static int serve_session(const struct serve *conf, struct transport *t)
  */
 static void accept_session(const struct serve *conf, unsigned int *running)
 {
+	const pid_t parent = getpid();
 	struct transport t;
 	pid_t pid;
 
-	if (conf->ops->accept(&t, conf->listen_fd) < 0)
+	if (listener_accept(conf->listener, &t) < 0)
 		return;
 	pid = *running < SESSIONS_MAX ? fork() : -1;
 	if (pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		close(conf->listen_fd);
+		if (getppid() != parent)
+			_exit(EXIT_FAILURE);
+		listener_leave(conf->listener);
 		_exit(serve_session(conf, &t) ? EXIT_FAILURE : 0);
 	}
 	if (pid < 0)
@@ -506,7 +502,7 @@ static void accept_session(const struct serve *conf, unsigned int *running)
 			 *running);
 	else
 		++*running;
-	transport_fini(&t);
+	listener_handed(conf->listener, &t, pid);
 }
 
 static int serve_all(const struct serve *conf)
@@ -517,18 +513,18 @@ static int serve_all(const struct serve *conf)
 	if (sigfd < 0)
 		return sigfd;
 	for (;;) {
-		struct pollfd p[] = {
-			{ .fd = sigfd, .events = POLLIN },
-			{ .fd = conf->listen_fd, .events = POLLIN },
-		};
+		int found = listener_wait(conf->listener, sigfd);
+		pid_t pid;
 
-		if (poll(p, ARRAY_SIZE(p), -1) < 0 && errno != EINTR)
-			return -errno;
-		if (p[0].revents && take_signals(sigfd))
+		if (found < 0)
+			return found;
+		if ((found & WAIT_OTHER) && take_signals(sigfd))
 			return 0;
-		while (waitpid(-1, NULL, WNOHANG) > 0)
+		while ((pid = waitpid(-1, NULL, WNOHANG)) > 0) {
+			listener_ended(conf->listener, pid);
 			running--;
-		if (p[1].revents)
+		}
+		if (found & WAIT_READY)
 			accept_session(conf, &running);
 	}
 }
