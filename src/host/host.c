@@ -110,10 +110,11 @@ static const char *remedy(int err)
 	return "";
 }
 
-static int host_listen(const struct host_options *o, struct serve *conf,
+static int host_listen(const struct host_options *o,
 		       const struct transport_ops *ops, const char *args)
 {
 	struct listener l;
+	const struct serve conf = { .policy = &o->policy, .listener = &l };
 	int err = listener_open(&l, ops, args);
 
 	if (err) {
@@ -125,8 +126,7 @@ static int host_listen(const struct host_options *o, struct serve *conf,
 		log_warn("no policy given: every rule will be refused (add"
 			 " --policy FILE or --allow RULE)");
 	log_info("serving at %s", args);
-	conf->listener = &l;
-	err = serve_run(conf, NULL);
+	err = serve_run(&conf, NULL);
 	listener_fini(&l);
 	if (err)
 		log_err("host: %s", strerror(-err));
@@ -135,7 +135,7 @@ static int host_listen(const struct host_options *o, struct serve *conf,
 
 static int host_serve(const struct host_options *o)
 {
-	struct serve conf = { .policy = &o->policy };
+	const struct serve conf = { .policy = &o->policy };
 	const struct transport_ops *ops;
 	const char *args = NULL;
 	struct transport t;
@@ -156,7 +156,7 @@ static int host_serve(const struct host_options *o)
 	}
 	fd = inherited_socket(args);
 	if (fd < 0)
-		return host_listen(o, &conf, ops, args) ? EXIT_OWN_FAILURE : 0;
+		return host_listen(o, ops, args) ? EXIT_OWN_FAILURE : 0;
 	/* Nobody's terminal signals are for the shadows. */
 	setsid();
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
