@@ -254,7 +254,7 @@ static int find_daemon(struct client *c)
 	const char *args;
 	int err;
 
-	device_find(DEVICE_PCI, DEVICE_MMAPPER, &dev);
+	device_find(DEVICE_PCI, DEVICE_MMAPPER, DEVICE_NONE, &dev);
 	if (dev.kind == DEVICE_NONE)
 		return -ENODEV;
 	ops = transport_find(dev.kind == DEVICE_DOORBELL ? "hypercall" : "shm",

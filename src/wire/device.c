@@ -68,7 +68,8 @@ static enum device_kind kind_of(const char *dir)
 	return DEVICE_PLAIN;
 }
 
-void device_find(const char *pci, const char *mmapper, struct device *out)
+void device_find(const char *pci, const char *mmapper, enum device_kind want,
+		 struct device *out)
 {
 	DIR *d = opendir(pci);
 	const struct dirent *entry;
@@ -82,7 +83,7 @@ void device_find(const char *pci, const char *mmapper, struct device *out)
 		    join(path, pci, entry->d_name) < 0)
 			continue;
 		kind = kind_of(path);
-		if (kind <= out->kind)
+		if (kind <= out->kind || (want && kind != want))
 			continue;
 		out->kind = kind;
 		memcpy(out->path, path, sizeof(path));

@@ -23,12 +23,13 @@ struct device {
 };
 
 /*
- * device_find() - the first ivshmem device below pci, or mmapper
+ * device_find() - an ivshmem device below pci, or else mmapper
  *
- * pci, mmapper: DEVICE_PCI and DEVICE_MMAPPER (others: for tests). A doorbell
- * comes before a plain one.
+ * pci, mmapper: DEVICE_PCI and DEVICE_MMAPPER (others: for tests). want: the
+ * kind of PCI device; DEVICE_NONE: any, one with a doorbell before a plain one.
  */
-void device_find(const char *pci, const char *mmapper, struct device *out);
+void device_find(const char *pci, const char *mmapper, enum device_kind want,
+		 struct device *out);
 
 /*
  * device_map() - all of the shared memory in a file, or in a device

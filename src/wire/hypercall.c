@@ -85,8 +85,8 @@ static int find_device(const char *args, char dir[PATH_MAX])
 		memcpy(dir, args, strlen(args) + 1);
 		return 0;
 	}
-	device_find(DEVICE_PCI, "", &dev);
-	if (dev.kind != DEVICE_DOORBELL)
+	device_find(DEVICE_PCI, "", DEVICE_DOORBELL, &dev);
+	if (dev.kind == DEVICE_NONE)
 		return -ENODEV;
 	memcpy(dir, dev.path, PATH_MAX);
 	return 0;

@@ -42,7 +42,10 @@ static int find_memory(const char *args, char path[PATH_MAX])
 
 	dev.kind = DEVICE_FILE;
 	if (!args) {
-		device_find(DEVICE_PCI, DEVICE_MMAPPER, &dev);
+		/* A doorbell's memory does, too: it need not be rung. */
+		device_find(DEVICE_PCI, DEVICE_MMAPPER, DEVICE_PLAIN, &dev);
+		if (dev.kind == DEVICE_NONE)
+			device_find(DEVICE_PCI, "", DEVICE_NONE, &dev);
 		args = dev.path;
 	} else if (stat(args, &st) == 0 && S_ISDIR(st.st_mode)) {
 		dev.kind = DEVICE_PLAIN;
@@ -110,8 +113,6 @@ static int check_file(int fd, int *lock, size_t *size)
 		if (ftruncate(fd, st.st_size) < 0)
 			return -errno;
 	}
-	if (shm_channels((uint64_t)st.st_size) == 0)
-		return -ENOSPC;
 	if (pread(fd, &magic, sizeof(magic), 0) < 0)
 		return -errno;
 	if (magic != 0 && magic != SHM_MAGIC)

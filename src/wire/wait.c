@@ -8,7 +8,12 @@
 #include <sys/epoll.h>
 #include <time.h>
 
-#define SPIN_NS		(50 * 1000ULL)
+/*
+ * One side spins for longer than the other's first sleep takes, timer slack
+ * and waking included: else a conversation in which one has slept once goes on
+ * from sleep to sleep.
+ */
+#define SPIN_NS		(200 * 1000ULL)
 #define FIRST_STEP_NS	(50 * 1000ULL)
 #define IDLE_NS		(1000 * 1000 * 1000ULL)
 #define SECOND_NS	(1000 * 1000 * 1000ULL)
