@@ -62,8 +62,11 @@ _darkshadow_rule() {
 # $1: the names of the transports for this command, $2: what was typed
 _darkshadow_transport() {
 	case $2 in
-	loopback:*)
-		_darkshadow_files loopback: "${2#*:}"
+	hypercall:connect=*)
+		_darkshadow_files hypercall:connect= "${2#*=}"
+		;;
+	loopback:*|shm:*|hypercall:*)
+		_darkshadow_files "${2%%:*}:" "${2#*:}"
 		;;
 	*)
 		compopt -o nospace 2>/dev/null
@@ -100,10 +103,12 @@ _darkshadow_value() {
 		[[ -n $3 ]] || COMPREPLY+=(-)
 		;;
 	run-t|run--transport)
-		_darkshadow_transport 'auto loopback loopback:' "$3"
+		_darkshadow_transport 'auto loopback loopback: shm shm:
+			hypercall hypercall:' "$3"
 		;;
 	host-t|host--transport)
-		_darkshadow_transport 'loopback:' "$3"
+		_darkshadow_transport 'loopback: shm: hypercall:
+			hypercall:connect=' "$3"
 		;;
 	host-m|host--vm)
 		_darkshadow_vm "$3"

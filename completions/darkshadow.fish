@@ -89,14 +89,21 @@ end
 
 function __fish_darkshadow_transports
     set -l value (__fish_darkshadow_value)
-    if string match -q 'loopback:*' -- $value
-        __fish_darkshadow_files loopback: (string replace loopback: '' -- $value)
-        return
+    for head in loopback: shm: hypercall:connect= hypercall:
+        if string match -q -- $head'*' $value
+            __fish_darkshadow_files $head (string replace -- $head '' $value)
+            return
+        end
     end
     if test $argv[1] = run
-        printf '%s\t%s\n' auto choose loopback 'start a sibling host here'
+        printf '%s\t%s\n' auto choose loopback 'start a sibling host here' \
+            shm 'by the shared memory of this virtual machine' \
+            hypercall 'the same with a doorbell'
+    else
+        printf '%s\t%s\n' hypercall:connect= 'a socket where QEMU listens'
     end
-    printf '%s\t%s\n' loopback: 'the socket of a daemon'
+    printf '%s\t%s\n' loopback: 'the socket of a daemon' \
+        shm: 'a file of shared memory' hypercall: 'a socket, or a device'
 end
 
 # Not the names of machines: to list them, their monitors are asked.

@@ -304,3 +304,76 @@ forwarding() {
 	run at -- cat "$GUEST/x"
 	[ "$output" = one ]
 }
+
+# shm_daemon - a daemon for a file of shared memory, until teardown
+shm_daemon() {
+	DS_TEST_MARK=$DS_MARK "${DS_AS[@]}" "$DARKSHADOW" host \
+		--transport "shm:$TESTDIR/shm" --allow net \
+		>"$TESTDIR/daemon.log" 2>&1 3>&- &
+	DAEMON=$!
+	eventually grep -qsa dkshadow "$TESTDIR/shm"
+}
+
+@test "a daemon makes the memory that it shares, and leaves it there" {
+	shm_daemon
+	[ "$(stat -c '%s %a' "$TESTDIR/shm")" = "4194304 600" ]
+	kill -TERM "$DAEMON"
+	wait "$DAEMON"
+	DAEMON=
+	[ -f "$TESTDIR/shm" ]
+	shm_daemon
+}
+
+@test "a second daemon at the same memory is refused" {
+	shm_daemon
+	run timeout 10 "$DARKSHADOW" host --transport "shm:$TESTDIR/shm"
+	complains "already"
+	gone "$DAEMON" && return 1
+	true
+}
+
+@test "memory that cannot be used is named" {
+	echo "my thesis" >"$TESTDIR/shm"
+	truncate -s 1M "$TESTDIR/shm"
+	run timeout 10 "$DARKSHADOW" host --transport "shm:$TESTDIR/shm"
+	complains "something else"
+	[ "$(head -n 1 "$TESTDIR/shm" | tr -d '\0')" = "my thesis" ]
+	: >"$TESTDIR/small"
+	truncate -s 64 "$TESTDIR/small"
+	run timeout 10 "$DARKSHADOW" host --transport "shm:$TESTDIR/small"
+	complains "too small"
+	run timeout 10 "$DARKSHADOW" host --transport "shm:$TESTDIR/none/shm"
+	complains "$TESTDIR/none/shm"
+}
+
+@test "memory without a daemon is waited for, and named" {
+	truncate -s 1M "$TESTDIR/shm"
+	run ds --transport "shm:$TESTDIR/shm" --timeout=1 -- true
+	echo "$output"
+	[ "$status" -eq 125 ]
+	[[ ${lines[0]} == *waiting*"$TESTDIR/shm"* ]]
+	[[ ${lines[-1]} == *"no daemon"* ]]
+}
+
+@test "a machine without the device for a transport is told so" {
+	if [ -e /dev/mmapper ] ||
+		grep -qs 0x1110 /sys/bus/pci/devices/*/device; then
+		skip "this machine has such a device"
+	fi
+	run ds --transport shm -- true
+	complains "no such device"
+	run ds --transport hypercall -- true
+	complains "no such device"
+}
+
+@test "a daemon for a VM that listens needs no VM to be there" {
+	DS_TEST_MARK=$DS_MARK "$DARKSHADOW" host --allow net \
+		--transport "hypercall:connect=$TESTDIR/vm" \
+		>"$TESTDIR/daemon.log" 2>&1 3>&- &
+	DAEMON=$!
+	sleep 0.3
+	if gone "$DAEMON"; then
+		cat "$TESTDIR/daemon.log"
+		return 1
+	fi
+}

@@ -40,6 +40,9 @@ static inline void close_fd(int *fd)
 		close(steal_fd(fd));
 }
 
+/* fd_reopen() - another open file of the same: a descriptor, or -errno */
+int fd_reopen(int fd, int flags);
+
 /*
  * fd_read_all() - a whole (small) file as a NUL-terminated string
  *

@@ -3,7 +3,6 @@
 #include "guest/client.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -33,11 +32,14 @@ static int receive(struct client *c, struct msg *m, int *fd)
 int client_request(struct client *c, struct msg *m, int fd, int *got)
 {
 	struct msg reply;
-	int with;
+	int with, err;
 
 	if (c->dead)
 		return -EIO;
-	if (transport_send(&c->t, m, fd) < 0) {
+	err = transport_send(&c->t, m, fd);
+	if (err == -EOPNOTSUPP)
+		return err;
+	if (err) {
 		c->dead = true;
 		return -EIO;
 	}
@@ -69,9 +71,7 @@ void client_notify(struct client *c, struct msg *m)
 
 void client_poll(struct client *c)
 {
-	struct pollfd p = { .fd = c->t.fd, .events = POLLIN };
-
-	while (!c->dead && poll(&p, 1, 0) > 0) {
+	while (!c->dead && transport_pending(&c->t)) {
 		struct msg m;
 		int with;
 

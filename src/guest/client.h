@@ -23,7 +23,8 @@ struct client {
  * client_request() - send, and wait for the reply
  *
  * fd: sent along, or -1. got: where a descriptor in the reply goes, or NULL.
- * Returns the reply's 0 or -errno; -EIO when the daemon is gone.
+ * Returns the reply's 0 or -errno; -EIO when the daemon is gone; -EOPNOTSUPP
+ * for a descriptor where the transport carries none.
  */
 int client_request(struct client *c, struct msg *m, int fd, int *got);
 

@@ -21,6 +21,7 @@
 #include "guest/launch.h"
 #include "guest/source.h"
 #include "guest/tracer.h"
+#include "wire/device.h"
 #include "wire/rules.h"
 #include "wire/transport.h"
 
@@ -51,7 +52,8 @@ static const struct argp_option options[] = {
 	  " exactly the --forward rules", 0 },
 	{ "transport", 't', "NAME[:ARGS]", 0,
 	  "How to reach the host side: auto (default), loopback (a sibling on"
-	  " this machine), loopback:SOCKET (a daemon started by hand)", 0 },
+	  " this machine), loopback:SOCKET (a daemon started by hand);"
+	  " in a virtual machine shm[:FILE], hypercall[:DEVICE]", 0 },
 	{ "eager", OPT_EAGER, "SIZE", 0,
 	  "In a VM: mappings up to SIZE (4M) are made present and shadowed at"
 	  " once, larger ones as calls need them; with suffix K, M or G", 0 },
@@ -228,6 +230,28 @@ static int start_sibling(const struct run_options *o, struct client *c,
 	return 0;
 }
 
+static const char *remedy(int err)
+{
+	switch (err) {
+	case -EACCES:
+	case -EPERM:
+		return ": it belongs to another user";
+	case -EBUSY:
+		return ": the daemon serves as many runs as it can";
+	case -ENODEV:
+		return ": this machine has no such device; see `man"
+		       " darkshadow-run` for what the VM needs";
+	case -EPROTO:
+		return ": the daemon is of another version: use the same"
+		       " darkshadow on both sides";
+	case -EAGAIN:
+		return ": no daemon serves there: start `darkshadow host` on"
+		       " the host";
+	}
+	return ": start it with `darkshadow host --transport NAME:ARGS"
+	       " --policy FILE`";
+}
+
 static int connect_daemon(const struct run_options *o, struct client *c)
 {
 	const struct timespec pause = { .tv_nsec = 50 * 1000 * 1000 };
@@ -245,22 +269,51 @@ static int connect_daemon(const struct run_options *o, struct client *c)
 		return -EINVAL;
 	}
 	for (;;) {
-		err = ops->connect(&c->t, args);
-		if (err != -ENOENT && err != -ECONNREFUSED)
-			break;
-		if (now_seconds() >= until)
+		err = transport_connect(&c->t, ops, args);
+		if (!transport_retry(err) || now_seconds() >= until)
 			break;
 		if (!told)
-			log_warn("waiting for the host side at %s ...", args);
+			log_warn("waiting for the host side at %s ...",
+				 args ? args : o->transport);
 		told = true;
 		nanosleep(&pause, NULL);
 	}
 	if (err)
 		log_err("the host side at %s: %s%s", o->transport,
-			strerror(-err), err == -EACCES ?
-			": the socket belongs to another user" :
-			": start it with `darkshadow host --transport"
-			" loopback:SOCKET --policy FILE`");
+			err == -EAGAIN ? "not there" : strerror(-err),
+			remedy(err));
+	return err;
+}
+
+/*
+ * auto: a daemon that serves by a device of this machine, if there is one.
+ * One that may be about to start is not waited for: nobody said that it will.
+ */
+static int find_daemon(struct client *c)
+{
+	const struct transport_ops *ops;
+	struct device dev;
+	const char *args;
+	int err;
+
+	device_find(DEVICE_PCI, DEVICE_MMAPPER, DEVICE_NONE, &dev);
+	if (dev.kind == DEVICE_NONE)
+		return -ENODEV;
+	ops = transport_find(dev.kind == DEVICE_DOORBELL ? "hypercall" : "shm",
+			     &args);
+	err = transport_connect(&c->t, ops, dev.path);
+	log_info("%s at %s: %s", ops->name, dev.path,
+		 err ? strerror(-err) : "a daemon is there");
+	return err;
+}
+
+static int start_own(const struct run_options *o, struct client *c,
+		     pid_t *sibling)
+{
+	int err = start_sibling(o, c, sibling);
+
+	if (err)
+		log_err("starting the sibling host: %s", strerror(-err));
 	return err;
 }
 
@@ -269,18 +322,18 @@ static int reach_host(const struct run_options *o, struct tracer *tr,
 {
 	int err;
 
-	if (strcmp(o->transport, "auto") == 0 ||
-	    strcmp(o->transport, "loopback") == 0) {
-		err = start_sibling(o, &tr->client, sibling);
-		if (err)
-			log_err("starting the sibling host: %s",
-				strerror(-err));
+	/* A policy is for a sibling, and so asks for one. */
+	if (strcmp(o->transport, "loopback") == 0 ||
+	    (strcmp(o->transport, "auto") == 0 &&
+	     (o->have_policy || find_daemon(&tr->client) < 0))) {
+		err = start_own(o, &tr->client, sibling);
+	} else if (strcmp(o->transport, "auto") == 0) {
+		err = 0;
+	} else if (o->have_policy) {
+		log_err("--policy is for the sibling that run starts; give it"
+			" to `darkshadow host` instead");
+		return -EINVAL;
 	} else {
-		if (o->have_policy) {
-			log_err("--policy is for the sibling that run starts;"
-				" give it to `darkshadow host` instead");
-			return -EINVAL;
-		}
 		err = connect_daemon(o, &tr->client);
 	}
 	if (err)

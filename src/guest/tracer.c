@@ -895,6 +895,7 @@ int tracer_run(struct tracer *tr)
 		if (ticked) {
 			ticked = 0;
 			placement_tick(tr);
+			transport_beat(&tr->client.t);
 		}
 		if (tid > 0) {
 			handle_stop(tr, tid, status);

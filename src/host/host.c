@@ -27,7 +27,8 @@ struct host_options {
 
 static const struct argp_option options[] = {
 	{ "transport", 't', "NAME[:ARGS]", 0,
-	  "Where runs reach this daemon: loopback:SOCKET", 0 },
+	  "Where runs reach this daemon: loopback:SOCKET, shm:FILE,"
+	  " hypercall:SOCKET", 0 },
 	{ "policy", 'p', "FILE", 0,
 	  "Allow what the rules in FILE say, see darkshadow-policy(5)", 0 },
 	{ "allow", 'a', "RULE", 0,
@@ -119,54 +120,76 @@ static int open_vm(const char *spec, struct vm **vm)
 	return 0;
 }
 
+static const char *remedy(int err)
+{
+	switch (err) {
+	case -EADDRINUSE:
+		return ": a daemon serves there already";
+	case -EEXIST:
+		return ": the file holds something else: remove it, or name"
+		       " another one";
+	case -ENOSPC:
+		return ": the file is too small: give it 1 MiB or more";
+	}
+	return "";
+}
+
+static int host_listen(const struct host_options *o, const struct vm *vm,
+		       const struct transport_ops *ops, const char *args)
+{
+	struct listener l;
+	const struct serve conf = { .policy = &o->policy, .vm = vm,
+				    .listener = &l };
+	int err = listener_open(&l, ops, args);
+
+	if (err) {
+		log_err("--transport %s: %s%s", o->transport, strerror(-err),
+			remedy(err));
+		return err;
+	}
+	if (o->policy.n == 0)
+		log_warn("no policy given: every rule will be refused (add"
+			 " --policy FILE or --allow RULE)");
+	log_info("serving at %s", args);
+	err = serve_run(&conf, NULL);
+	listener_fini(&l);
+	if (err)
+		log_err("host: %s", strerror(-err));
+	return err;
+}
+
 static int host_serve(const struct host_options *o, const struct vm *vm)
 {
-	struct serve conf = { .policy = &o->policy, .vm = vm,
-			      .listen_fd = -1 };
+	const struct serve conf = { .policy = &o->policy, .vm = vm };
+	const struct transport_ops *ops;
 	const char *args = NULL;
 	struct transport t;
 	int fd, err;
 
 	if (!o->transport) {
 		log_err("host: say where runs reach this daemon:"
-			" --transport loopback:SOCKET");
+			" --transport NAME:ARGS with NAME one of: %s",
+			transport_names());
 		return EXIT_OWN_FAILURE;
 	}
-	conf.ops = transport_find(o->transport, &args);
-	if (!conf.ops || !args) {
+	ops = transport_find(o->transport, &args);
+	if (!ops || !args || !*args) {
 		log_err("--transport %s: expected NAME:ARGS with NAME one of:"
 			" %s (as in loopback:/run/ds.sock)", o->transport,
 			transport_names());
 		return EXIT_OWN_FAILURE;
 	}
-	/* Nobody's terminal signals are for the shadows. */
 	fd = inherited_socket(args);
-	if (fd >= 0) {
-		setsid();
-		fcntl(fd, F_SETFD, FD_CLOEXEC);
-		transport_adopt(&t, fd);
-		err = serve_run(&conf, &t);
-	} else {
-		err = conf.ops->listen(args, &conf.listen_fd);
-		if (err) {
-			log_err("--transport %s: %s%s", o->transport,
-				strerror(-err), err == -EADDRINUSE ?
-				": a daemon serves there already" : "");
-			return EXIT_OWN_FAILURE;
-		}
-		if (o->policy.n == 0)
-			log_warn("no policy given: every rule will be refused"
-				 " (add --policy FILE or --allow RULE)");
-		log_info("serving at %s", args);
-		err = serve_run(&conf, NULL);
-		unlink(args);
-		close_fd(&conf.listen_fd);
-	}
-	if (err) {
+	if (fd < 0)
+		return host_listen(o, vm, ops, args) ? EXIT_OWN_FAILURE : 0;
+	/* Nobody's terminal signals are for the shadows. */
+	setsid();
+	fcntl(fd, F_SETFD, FD_CLOEXEC);
+	transport_adopt(&t, fd);
+	err = serve_run(&conf, &t);
+	if (err)
 		log_err("host: %s", strerror(-err));
-		return EXIT_OWN_FAILURE;
-	}
-	return 0;
+	return err ? EXIT_OWN_FAILURE : 0;
 }
 
 int host_main(int argc, char **argv)

@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
@@ -405,11 +406,23 @@ static int session_serve(struct session *s)
 
 /* --- the loops ------------------------------------------------------------ */
 
-static int open_signals(void)
-{
-	sigset_t set;
-	int fd;
+/* What a loop waits for beside its peers. */
+struct events {
+	int fd;			/* owned: epoll of both, readable when one is */
+	int signals;		/* owned */
+	int vm;			/* borrowed: readable when the VM has ended */
+};
 
+static void events_fini(struct events *ev)
+{
+	close_fd(&ev->fd);
+	close_fd(&ev->signals);
+}
+
+static int events_init(struct events *ev, const struct serve *conf)
+{
+	struct epoll_event in = { .events = EPOLLIN };
+	sigset_t set;
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
@@ -417,25 +430,35 @@ static int open_signals(void)
 	sigaddset(&set, SIGINT);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	return fd < 0 ? -errno : fd;
+	ev->vm = conf->vm ? conf->vm->pidfd : -1;
+	ev->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	ev->fd = epoll_create1(EPOLL_CLOEXEC);
+	if (ev->signals < 0 || ev->fd < 0 ||
+	    epoll_ctl(ev->fd, EPOLL_CTL_ADD, ev->signals, &in) < 0 ||
+	    (ev->vm >= 0 &&
+	     epoll_ctl(ev->fd, EPOLL_CTL_ADD, ev->vm, &in) < 0)) {
+		int err = -errno;
+
+		events_fini(ev);
+		return err;
+	}
+	return 0;
 }
 
-/* To poll: readable when the VM has ended; -1, which is never, without one. */
-static int vm_end_fd(const struct serve *conf)
+/* true: a signal asks us to end, or the VM is no more */
+static bool events_end(const struct events *ev)
 {
-	return conf->vm ? conf->vm->pidfd : -1;
-}
-
-/* true: a signal asks us to end */
-static bool take_signals(int sigfd)
-{
+	struct pollfd vm = { .fd = ev->vm, .events = POLLIN };
 	struct signalfd_siginfo si;
 	bool end = false;
 
-	while (read(sigfd, &si, sizeof(si)) == (ssize_t)sizeof(si))
+	while (read(ev->signals, &si, sizeof(si)) == (ssize_t)sizeof(si))
 		if (si.ssi_signo != SIGCHLD)
 			end = true;
+	if (poll(&vm, 1, 0) > 0) {
+		log_info("the VM has ended");
+		end = true;
+	}
 	return end;
 }
 
@@ -467,26 +490,19 @@ static int reap_threads(struct session *s)
 	return 0;
 }
 
-static int session_run(struct session *s, int sigfd)
+static int session_run(struct session *s, const struct events *ev)
 {
 	for (;;) {
-		struct pollfd p[] = {
-			{ .fd = sigfd, .events = POLLIN },
-			{ .fd = s->t.fd, .events = POLLIN },
-			{ .fd = vm_end_fd(s->conf), .events = POLLIN },
-		};
+		int found = transport_wait(&s->t, ev->fd);
 		int err = 0;
 
-		if (poll(p, ARRAY_SIZE(p), -1) < 0) {
-			if (errno == EINTR)
-				continue;
-			return -errno;
-		}
-		if (p[2].revents || (p[0].revents && take_signals(sigfd)))
+		if (found < 0)
+			return found;
+		if ((found & WAIT_OTHER) && events_end(ev))
 			return 0;
-		if (p[0].revents)
+		if (found & WAIT_OTHER)
 			err = reap_threads(s);
-		if (!err && p[1].revents)
+		if (!err && (found & WAIT_READY))
 			err = session_serve(s);
 		if (err == -EPIPE)
 			return 0;
@@ -501,15 +517,18 @@ static int session_run(struct session *s, int sigfd)
 static int serve_session(const struct serve *conf, struct transport *t)
 {
 	struct session *s = session_new(conf, t);
-	int sigfd cleanup_fd = open_signals();
+	struct events ev;
 	int err;
 
-	if (!s || sigfd < 0) {
-		free(s);
+	if (!s) {
 		transport_fini(t);
-		return s ? sigfd : -ENOMEM;
+		return -ENOMEM;
 	}
-	err = session_run(s, sigfd);
+	err = events_init(&ev, conf);
+	if (!err) {
+		err = session_run(s, &ev);
+		events_fini(&ev);
+	}
 	session_free(s);
 	return err;
 }
@@ -521,15 +540,18 @@ static int serve_session(const struct serve *conf, struct transport *t)
  */
 static void accept_session(const struct serve *conf, unsigned int *running)
 {
+	const pid_t parent = getpid();
 	struct transport t;
 	pid_t pid;
 
-	if (conf->ops->accept(&t, conf->listen_fd) < 0)
+	if (listener_accept(conf->listener, &t) < 0)
 		return;
 	pid = *running < SESSIONS_MAX ? fork() : -1;
 	if (pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		close(conf->listen_fd);
+		if (getppid() != parent)
+			_exit(EXIT_FAILURE);
+		listener_leave(conf->listener);
 		_exit(serve_session(conf, &t) ? EXIT_FAILURE : 0);
 	}
 	if (pid < 0)
@@ -537,36 +559,32 @@ static void accept_session(const struct serve *conf, unsigned int *running)
 			 *running);
 	else
 		++*running;
-	transport_fini(&t);
+	listener_handed(conf->listener, &t, pid);
 }
 
 static int serve_all(const struct serve *conf)
 {
-	int sigfd cleanup_fd = open_signals();
 	unsigned int running = 0;
+	struct events ev;
+	int err = events_init(&ev, conf);
 
-	if (sigfd < 0)
-		return sigfd;
-	for (;;) {
-		struct pollfd p[] = {
-			{ .fd = sigfd, .events = POLLIN },
-			{ .fd = conf->listen_fd, .events = POLLIN },
-			{ .fd = vm_end_fd(conf), .events = POLLIN },
-		};
+	while (!err) {
+		int found = listener_wait(conf->listener, ev.fd);
+		pid_t pid;
 
-		if (poll(p, ARRAY_SIZE(p), -1) < 0 && errno != EINTR)
-			return -errno;
-		if (p[2].revents) {
-			log_info("the VM has ended");
-			return 0;
-		}
-		if (p[0].revents && take_signals(sigfd))
-			return 0;
-		while (waitpid(-1, NULL, WNOHANG) > 0)
+		if (found < 0)
+			err = found;
+		if (found < 0 || ((found & WAIT_OTHER) && events_end(&ev)))
+			break;
+		while ((pid = waitpid(-1, NULL, WNOHANG)) > 0) {
+			listener_ended(conf->listener, pid);
 			running--;
-		if (p[1].revents)
+		}
+		if (found & WAIT_READY)
 			accept_session(conf, &running);
 	}
+	events_fini(&ev);
+	return err;
 }
 
 int serve_run(const struct serve *conf, struct transport *first)

@@ -12,15 +12,14 @@ struct serve {
 	const struct rules *policy;	/* borrowed */
 	const struct vm *vm;		/* borrowed; NULL: loopback, where
 					 * guests bring their RAM along */
-	int listen_fd;			/* borrowed; -1: there is none */
-	const struct transport_ops *ops;	/* of listen_fd */
+	struct listener *listener;	/* borrowed; NULL: there is none */
 };
 
 /*
  * serve_run() - until SIGTERM or SIGINT, or until the one session or the VM ends
  *
  * first: a session that is open already, taken over, or NULL: then sessions
- * are accepted at listen_fd, each in a process of its own. 0 or -errno.
+ * are accepted at the listener, each in a process of its own. 0 or -errno.
  */
 int serve_run(const struct serve *conf, struct transport *first);
 

@@ -3,6 +3,7 @@
 #include "wire/loopback.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -36,28 +37,25 @@ static int loopback_connect(struct transport *t, const char *args)
 	return 0;
 }
 
-static int loopback_listen(const char *args, int *out)
+/* A socket file that nobody listens on is what a killed daemon left. */
+int loopback_bind(const char *path, int type, int *out)
 {
-	int fd cleanup_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	struct transport probe;
+	int fd cleanup_fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
+	int probe cleanup_fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
 	struct sockaddr_un addr;
 	struct stat st;
 	mode_t mask;
-	int err = address(args, &addr);
+	int err = address(path, &addr);
 
 	if (err)
 		return err;
-	if (fd < 0)
+	if (fd < 0 || probe < 0)
 		return -errno;
-	/* A socket file that nobody listens on is what a killed daemon left. */
-	err = loopback_connect(&probe, args);
-	if (!err) {
-		transport_fini(&probe);
+	if (connect(probe, (struct sockaddr *)&addr, sizeof(addr)) == 0)
 		return -EADDRINUSE;
-	}
-	if (err == -ECONNREFUSED && lstat(args, &st) == 0 &&
+	if (errno == ECONNREFUSED && lstat(path, &st) == 0 &&
 	    S_ISSOCK(st.st_mode))
-		unlink(args);
+		unlink(path);
 	mask = umask(0177);
 	err = bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ? -errno : 0;
 	umask(mask);
@@ -69,14 +67,48 @@ static int loopback_listen(const char *args, int *out)
 	return 0;
 }
 
-static int loopback_accept(struct transport *t, int listen_fd)
+static int loopback_listen(struct listener *l, const char *args)
 {
-	int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC);
+	char *path = args ? strdup(args) : NULL;
+	int err;
+
+	if (!path)
+		return args ? -ENOMEM : -EINVAL;
+	err = loopback_bind(path, SOCK_SEQPACKET, &l->fd);
+	if (err)
+		free(path);
+	else
+		l->priv = path;
+	return err;
+}
+
+static int loopback_accept(struct listener *l, struct transport *t)
+{
+	int fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC);
 
 	if (fd < 0)
 		return -errno;
 	transport_adopt(t, fd);
 	return 0;
+}
+
+static void loopback_handed(struct listener *l, struct transport *t, pid_t pid)
+{
+	(void)l;
+	(void)pid;
+	transport_fini(t);
+}
+
+static void loopback_leave(struct listener *l)
+{
+	close_fd(&l->fd);
+	free(l->priv);
+}
+
+static void loopback_unlisten(struct listener *l)
+{
+	unlink(l->priv);
+	loopback_leave(l);
 }
 
 static ssize_t loopback_send(struct transport *t, const struct msg *msg,
@@ -113,6 +145,9 @@ const struct transport_ops loopback_ops = {
 	.connect = loopback_connect,
 	.listen = loopback_listen,
 	.accept = loopback_accept,
+	.handed = loopback_handed,
+	.leave = loopback_leave,
+	.unlisten = loopback_unlisten,
 	.send = loopback_send,
 	.recv = loopback_recv,
 	.close = loopback_close,

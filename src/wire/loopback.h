@@ -12,4 +12,11 @@
  */
 extern const struct transport_ops loopback_ops;
 
+/*
+ * loopback_bind() - a listening socket file, mode 0600, of a SOCK_* type
+ *
+ * *out: the caller's. 0; -EADDRINUSE: somebody listens there; -errno.
+ */
+int loopback_bind(const char *path, int type, int *out);
+
 #endif

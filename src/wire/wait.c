@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+/* wait.c - waiting for memory that somebody else writes, and for descriptors */
+#include "wire/wait.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/epoll.h>
+#include <time.h>
+
+/*
+ * One side spins for longer than the other's first sleep takes, timer slack
+ * and waking included: else a conversation in which one has slept once goes on
+ * from sleep to sleep.
+ */
+#define SPIN_NS		(200 * 1000ULL)
+#define FIRST_STEP_NS	(50 * 1000ULL)
+#define IDLE_NS		(1000 * 1000 * 1000ULL)
+#define SECOND_NS	(1000 * 1000 * 1000ULL)
+
+uint64_t wait_now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * SECOND_NS + (uint64_t)ts.tv_nsec;
+}
+
+void backoff_init(struct backoff *b, uint64_t busy_max_ns,
+		  uint64_t idle_max_ns)
+{
+	cpu_set_t cpus;
+
+	b->busy_max_ns = busy_max_ns;
+	b->idle_max_ns = idle_max_ns;
+	/* With one CPU whoever spins keeps its peer from answering. */
+	b->spins = sched_getaffinity(0, sizeof(cpus), &cpus) == 0 &&
+		   CPU_COUNT(&cpus) > 1;
+	backoff_active(b);
+}
+
+void backoff_active(struct backoff *b)
+{
+	b->active_ns = wait_now_ns();
+	b->step_ns = FIRST_STEP_NS;
+}
+
+bool backoff_spins(const struct backoff *b)
+{
+	return b->spins && wait_now_ns() - b->active_ns < SPIN_NS;
+}
+
+uint64_t backoff_step(struct backoff *b)
+{
+	bool idle = wait_now_ns() - b->active_ns >= IDLE_NS;
+	uint64_t max = idle ? b->idle_max_ns : b->busy_max_ns;
+	uint64_t step = b->step_ns < max ? b->step_ns : max;
+
+	b->step_ns = step * 2;
+	return step;
+}
+
+int wait_fds(int fd, int other, uint64_t timeout_ns)
+{
+	struct pollfd p[] = {
+		{ .fd = fd, .events = POLLIN },
+		{ .fd = other, .events = POLLIN },
+	};
+	const struct timespec ts = {
+		.tv_sec = (time_t)(timeout_ns / SECOND_NS),
+		.tv_nsec = (long)(timeout_ns % SECOND_NS),
+	};
+
+	if (ppoll(p, 2, timeout_ns == UINT64_MAX ? NULL : &ts, NULL) < 0)
+		return errno == EINTR ? 0 : -errno;
+	return (p[0].revents ? WAIT_READY : 0) |
+	       (p[1].revents ? WAIT_OTHER : 0);
+}
+
+void wait_drain(int epoll_fd)
+{
+	struct epoll_event ev[8];
+
+	(void)epoll_wait(epoll_fd, ev, 8, 0);
+}
