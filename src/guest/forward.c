@@ -491,6 +491,10 @@ void task_forward(struct tracer *tr, struct task *t, uint32_t op, uint64_t nr,
 	task_wait_regs(t, &regs);
 	remote_set_regs(t->tid, &regs);
 	ptrace(PTRACE_CONT, t->tid, NULL, NULL);
+	/* A signal came while this was prepared, and waits: as natively, the
+	 * call is made but does not block. */
+	if (t->remote.masked)
+		forward_cancel(tr, t);
 }
 
 /* --- answers ------------------------------------------------------------- */
