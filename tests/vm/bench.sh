@@ -77,10 +77,10 @@ one_machine() {
 }
 
 main() {
-	[ -x "$BUILD/darkshadow" ] && [ -x "$bench" ] || {
+	if ! [ -x "$bench" ]; then
 		echo "bench.sh: build first: make bench-vm" >&2
 		exit 125
-	}
+	fi
 	trap cleanup EXIT
 	mkdir "$work/host"
 	"$bench" "$work/host" | row host native
