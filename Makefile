@@ -121,6 +121,10 @@ judge: $(BIN)
 bench: $(BIN) $(BENCH)
 	$(Q)BUILD=$(abspath $(BUILD)) tests/bench/bench.sh $(BENCHFLAGS)
 
+bench-vm: deps-check
+	$(Q)$(MAKE) --no-print-directory $(BIN) $(BENCH) $(VMTOOLS)
+	$(Q)BUILD=$(abspath $(BUILD)) tests/vm/bench.sh $(BENCHFLAGS)
+
 demo: deps-build
 	$(Q)$(MAKE) --no-print-directory $(BIN)
 	$(Q)BUILD=$(abspath $(BUILD)) tests/demo.sh
@@ -151,6 +155,6 @@ install: $(BIN)
 clean:
 	rm -rf build
 
-.PHONY: all check judge bench demo lint install clean tests-built \
+.PHONY: all check judge bench bench-vm demo lint install clean tests-built \
 	deps-build deps-check
 -include $(OBJ:.o=.d) $(BUILD)/darkshadow.d

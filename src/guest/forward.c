@@ -390,7 +390,8 @@ static int await_word(const struct tracer *tr, uint32_t *word, uint32_t seen,
 			__builtin_ia32_pause();
 		}
 		ts.tv_nsec = (long)*pause_ns;
-		*pause_ns = min_u64(2 * *pause_ns, SLOT_PAUSE_MAX_NS);
+		*pause_ns = min_u64(*pause_ns + *pause_ns / 8,
+				    SLOT_PAUSE_MAX_NS);
 	}
 	return syscall(SYS_futex, word, FUTEX_WAIT, seen, &ts, NULL, 0) < 0 ?
 	       -errno : 0;
@@ -491,6 +492,10 @@ void task_forward(struct tracer *tr, struct task *t, uint32_t op, uint64_t nr,
 	task_wait_regs(t, &regs);
 	remote_set_regs(t->tid, &regs);
 	ptrace(PTRACE_CONT, t->tid, NULL, NULL);
+	/* A signal came while this was prepared, and waits: as natively, the
+	 * call is made but does not block. */
+	if (t->remote.masked)
+		forward_cancel(tr, t);
 }
 
 /* --- answers ------------------------------------------------------------- */

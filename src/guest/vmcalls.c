@@ -841,10 +841,15 @@ static int64_t map_file_copy(struct tracer *tr, struct task *t)
 
 static int64_t map_host_file(struct tracer *tr, struct task *t, bool shared)
 {
+	const int access = files_get(t->proc->files, (int)t->args[4])->flags &
+			   O_ACCMODE;
 	int64_t there, r;
 	int copy;
 
-	/* The host's pages are not the guest's: no window to them yet. */
+	if (access == O_WRONLY ||
+	    (shared && t->args[2] & PROT_WRITE && access != O_RDWR))
+		return -EACCES;
+	/* The host's pages are not the guest's: there is no window to them. */
 	if (shared)
 		return -ENODEV;
 	copy = fd_fetch(tr, t, (int)t->args[4]);
