@@ -100,8 +100,10 @@ static int tell_map(struct tracer *tr, struct proc *p)
 		m.map.shadow = p->shadow;
 		m.map.n = (uint32_t)mm_view_next(p->mm, &p->view, m.map.v,
 						 MSG_EXTENTS_MAX);
-		if (!m.map.n)
+		if (!m.map.n) {
+			mm_told(p->mm);
 			return 0;
+		}
 		for (uint32_t i = 0; i < m.map.n && !err; i++) {
 			const struct extent *e = &m.map.v[i];
 
@@ -230,9 +232,10 @@ int shadow_fork(struct tracer *tr, struct proc *parent, struct proc *child,
 	if (child->mm == parent->mm)
 		return 0;
 	if (tracer_in_vm(tr)) {
-		/* Not one frame is the child's. */
+		/* Not one frame is the child's, and its parent may let them
+		 * go at once. */
 		mm_dirty(child->mm, PAGE_BYTES, USER_END);
-		return 0;
+		return tell_map(tr, child);
 	}
 	for (size_t i = 0; i < child->mm->n; i++) {
 		const struct region *r = &child->mm->v[i];

@@ -84,6 +84,40 @@ void memory_file_unref(struct memory *m, struct mapfile *file)
 
 /* --- regions ------------------------------------------------------------- */
 
+static void let_go(struct mm *mm)
+{
+	while (mm->nleftovers) {
+		const struct leftover *l = &mm->leftovers[--mm->nleftovers];
+
+		file_frames_unref(l->frames);
+		memory_file_unref(mm->memory, l->file);
+	}
+}
+
+/* A file's frames, which shadows may still map. */
+static void put_aside(struct mm *mm, const struct region *r)
+{
+	if (mm->nleftovers == mm->leftovers_cap) {
+		size_t cap = mm->leftovers_cap ? 2 * mm->leftovers_cap : 64;
+		struct leftover *v = realloc(mm->leftovers, cap * sizeof(*v));
+
+		if (!v)
+			return;		/* pinned for ever */
+		mm->leftovers = v;
+		mm->leftovers_cap = cap;
+	}
+	mm->leftovers[mm->nleftovers++] = (struct leftover){ r->file,
+							     r->frames };
+}
+
+void mm_told(struct mm *mm)
+{
+	for (const struct mm_view *v = mm->views; v; v = v->next)
+		if (v->ndirty)
+			return;
+	let_go(mm);
+}
+
 static void region_drop(struct mm *mm, struct region *r)
 {
 	struct arena *a = &mm->memory->arena;
@@ -101,9 +135,11 @@ static void region_drop(struct mm *mm, struct region *r)
 		}
 		break;
 	case REGION_FILE:
+		memory_file_unref(mm->memory, r->file);
+		break;
 	case REGION_FRAMES:
 		if (r->file)
-			memory_file_unref(mm->memory, r->file);
+			put_aside(mm, r);
 		break;
 	}
 }
@@ -114,6 +150,7 @@ void mm_unref(struct mm *mm)
 		return;
 	for (size_t i = 0; i < mm->n; i++)
 		region_drop(mm, &mm->v[i]);
+	let_go(mm);
 	if (mm->slots_off) {
 		if (mm->memory->arena_file)
 			file_frames_drop(&mm->memory->arena_file->frames,
@@ -125,6 +162,7 @@ void mm_unref(struct mm *mm)
 		mm_pin_drop(mm, mm->npins - 1);
 	idmap_fini(&mm->sites);
 	free(mm->pins);
+	free(mm->leftovers);
 	free(mm->v);
 	free(mm->slots_used);
 	free(mm);
@@ -185,6 +223,8 @@ int mm_split(struct mm *mm, uint64_t addr)
 		r->shared->refs++;
 	if (r->file)
 		r->file->refs++;
+	if (r->frames)
+		r->frames->refs++;
 	r[1].off += addr - r->start;
 	r[1].start = addr;
 	r->end = addr;

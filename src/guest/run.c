@@ -36,12 +36,13 @@ struct run_options {
 	uint64_t eager;		/* bytes */
 	bool no_huge;
 	bool verify;
+	bool no_pins;
 	int verbosity;
 	char **command;
 };
 
 enum { OPT_TRACE = 256, OPT_TIMEOUT, OPT_EAGER, OPT_NO_HUGE,
-       OPT_VERIFY };
+       OPT_VERIFY, OPT_NO_PINS };
 
 static const struct argp_option options[] = {
 	{ "forward", 'f', "RULE", 0,
@@ -62,6 +63,9 @@ static const struct argp_option options[] = {
 	{ "verify", OPT_VERIFY, NULL, 0,
 	  "In a VM: compare what shadows map with the page table at every"
 	  " call, and count what is stale (with --stats: shown)", 0 },
+	{ "debug-no-pins", OPT_NO_PINS, NULL, OPTION_HIDDEN,
+	  "In a VM: do not keep memory where it is. Corrupts the memory of the"
+	  " VM; for tests of --verify", 0 },
 	{ "stats", 's', NULL, 0, "Print counters at exit", 0 },
 	{ "trace", OPT_TRACE, "FILE", 0,
 	  "Write one line a forwarded call; - is standard error", 0 },
@@ -138,6 +142,9 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPT_VERIFY:
 		o->verify = true;
+		return 0;
+	case OPT_NO_PINS:
+		o->no_pins = true;
 		return 0;
 	case OPT_NO_HUGE:
 		o->no_huge = true;
@@ -517,6 +524,7 @@ int run_main(int argc, char **argv)
 	tr.eager = o.eager;
 	tr.huge = !o.no_huge;
 	tr.verify = o.verify;
+	tr.no_pins = o.no_pins;
 	if (prepare(&o, &tr, &sibling) == 0)
 		status = run_command(&o, &tr);
 	finish(&o, &tr, sibling);

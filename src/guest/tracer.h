@@ -175,6 +175,7 @@ struct tracer {
 				 * present at once, and not when needed */
 	bool huge;		/* in a VM: huge pages for large memory */
 	bool verify;		/* in a VM: frames are compared at each call */
+	bool no_pins;		/* in a VM: to see that verify sees something */
 };
 
 static inline bool tracer_in_vm(const struct tracer *tr)
