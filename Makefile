@@ -14,6 +14,7 @@ mandir	?= $(prefix)/share/man
 datadir	?= $(prefix)/share
 BUILD	?= build
 PYTHON	?= /usr/bin/python3
+TORTURE_SECONDS ?= 300
 V	?= 0
 T	?= *
 
@@ -115,6 +116,12 @@ check: deps-check
 	$(Q)$(MAKE) --no-print-directory tests-built
 	$(Q)BUILD=$(abspath $(BUILD)) tests/check.sh '$(T)'
 
+# Ten minutes of a target and a guest that both do their worst.
+torture: deps-check
+	$(Q)$(MAKE) --no-print-directory tests-built
+	$(Q)for kind in qemu uml; do BUILD=$(abspath $(BUILD)) \
+		tests/vm/torture.sh $$kind $(TORTURE_SECONDS) || exit 1; done
+
 judge: $(BIN)
 	$(Q)BUILD=$(abspath $(BUILD)) tests/judge/judge.sh $(JUDGE)
 
@@ -155,6 +162,6 @@ install: $(BIN)
 clean:
 	rm -rf build
 
-.PHONY: all check judge bench bench-vm demo lint install clean tests-built \
+.PHONY: all check torture judge bench bench-vm demo lint install clean tests-built \
 	deps-build deps-check
 -include $(OBJ:.o=.d) $(BUILD)/darkshadow.d

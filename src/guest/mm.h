@@ -29,6 +29,7 @@ struct mapfile {
 	int fd;			/* owned */
 	dev_t dev;
 	ino_t ino;
+	bool sysv;		/* System V memory numbers its own inodes */
 	bool writable;		/* opened for writing: may be mapped shared */
 	bool told;		/* the daemon has it */
 	struct file_frames *frames;	/* in a VM: owned */

@@ -34,6 +34,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -379,16 +380,25 @@ static void widen(const struct survey *s, const struct map_line *line,
 	}
 }
 
+/* Private huge pages of MAP_HUGETLB: they have an inode and no file. */
+static bool is_hugetlb(const struct map_line *line)
+{
+	return strncmp(line->name, "/anon_hugepage", 14) == 0;
+}
+
 static int survey_line(struct survey *s, const struct map_line *line,
 		       uint64_t start, uint64_t end)
 {
 	if (is_special(s, line) ||
 	    !(line->prot & (PROT_READ | PROT_WRITE | PROT_EXEC)))
 		return 0;
-	if (line->ino && (line->shared || !(line->prot & PROT_WRITE)))
+	if (!line->shared && is_hugetlb(line))
+		return survey_private(s, line, line->start, line->end);
+	/* System V memory has its id for an inode: 0, perhaps. */
+	if (line->shared || (line->ino && !(line->prot & PROT_WRITE)))
 		return survey_file(s, line, start, end);
-	if (line->ino || line->shared)
-		return 0;	/* has been made anonymous; has an inode */
+	if (line->ino)
+		return 0;	/* has been made anonymous */
 	return survey_private(s, line, start, end);
 }
 
@@ -824,6 +834,10 @@ static int make_anonymous(struct tracer *tr, struct task *t,
 			 MAP_PRIVATE | MAP_ANONYMOUS, ~0ULL, 0);
 	if (mem_errno(at))
 		return mem_errno(at);
+	/* What is closed cannot be read from outside either. */
+	if (!(line->prot & PROT_READ))
+		task_native(tr, t, SYS_mprotect, part.start, len, PROT_READ, 0,
+			    0, 0);
 	for (uint64_t done = 0; done < len;) {
 		ssize_t n = task_read(t, part.start + done, buf,
 				      min_u64(len - done, 1 << 20));
@@ -861,6 +875,7 @@ static int make_all_anonymous(struct tracer *tr, struct task *t,
 				      min_u64(line->end, at.end) };
 
 		if (part.start >= part.end || line->shared || !line->ino ||
+		    is_hugetlb(line) ||
 		    mem_is_ours(&tr->memory, line->start, line->end) ||
 		    (writable && !(line->prot & PROT_WRITE)))
 			continue;
@@ -1126,12 +1141,36 @@ static int64_t map_host_file(struct tracer *tr, struct task *t, bool shared)
 	return r;
 }
 
-static bool is_regular(struct tracer *tr, struct task *t, int fd)
+enum mapped { MAPPED_FILE, MAPPED_ZEROS, MAPPED_OTHER };
+
+/* What a descriptor is, as far as a private mapping of it goes. */
+static enum mapped what_is(struct tracer *tr, struct task *t, int fd)
 {
 	int copy cleanup_fd = fd_fetch(tr, t, fd);
 	struct stat st;
 
-	return copy >= 0 && fstat(copy, &st) == 0 && S_ISREG(st.st_mode);
+	if (copy < 0 || fstat(copy, &st) < 0)
+		return MAPPED_OTHER;
+	if (S_ISREG(st.st_mode))
+		return MAPPED_FILE;
+	return S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 5) ?
+	       MAPPED_ZEROS : MAPPED_OTHER;
+}
+
+/* A private mapping of a local file, such that it can be pinned. */
+static int64_t map_private_file(struct tracer *tr, struct task *t)
+{
+	const enum mapped what = what_is(tr, t, (int)t->args[4]);
+
+	if (what == MAPPED_FILE && t->args[2] & PROT_WRITE &&
+	    t->args[5] % PAGE_BYTES == 0)
+		return map_file_copy(tr, t);
+	/* /dev/zero: how anonymous memory was had of old. */
+	if (what == MAPPED_ZEROS)
+		return task_native(tr, t, SYS_mmap, t->args[0], t->args[1],
+				   t->args[2], t->args[3] | MAP_ANONYMOUS,
+				   ~0ULL, 0);
+	return task_native_same(tr, t);
 }
 
 static void call_mmap(struct tracer *tr, struct task *t)
@@ -1157,10 +1196,8 @@ static void call_mmap(struct tracer *tr, struct task *t)
 	}
 	if (!(flags & MAP_ANONYMOUS) && is_host_fd(t, fd))
 		r = map_host_file(tr, t, shared);
-	else if (!(flags & MAP_ANONYMOUS) && !shared &&
-		 t->args[2] & PROT_WRITE && is_regular(tr, t, fd) &&
-		 t->args[5] % PAGE_BYTES == 0)
-		r = map_file_copy(tr, t);
+	else if (!(flags & MAP_ANONYMOUS) && !shared)
+		r = map_private_file(tr, t);
 	else
 		r = task_native_same(tr, t);
 	if (!mem_errno(r)) {
@@ -1168,6 +1205,9 @@ static void call_mmap(struct tracer *tr, struct task *t)
 
 		forget(tr, t, (uint64_t)r, end);
 		note(t->proc->mm, (uint64_t)r, end);
+	} else if (flags & MAP_FIXED) {
+		/* What was there may have been unmapped nevertheless. */
+		note(t->proc->mm, at.start, at.end);
 	}
 	task_return(tr, t, r);
 }
@@ -1232,6 +1272,15 @@ static void call_brk(struct tracer *tr, struct task *t)
 }
 
 #define MADV_DONTNEED_LOCKED_ 24
+#define MADV_GUARD_INSTALL_ 102	/* Linux 6.13 */
+
+/* Frames are given back, or others come in their place. */
+static bool gives_back(int advice)
+{
+	return advice == MADV_DONTNEED || advice == MADV_FREE ||
+	       advice == MADV_DONTNEED_LOCKED_ || advice == MADV_REMOVE ||
+	       advice == MADV_GUARD_INSTALL_;
+}
 
 static void call_madvise(struct tracer *tr, struct task *t)
 {
@@ -1249,8 +1298,7 @@ static void call_madvise(struct tracer *tr, struct task *t)
 	}
 	/* Frames that are given back: none are present until a call points
 	 * there again. */
-	if (advice == MADV_DONTNEED || advice == MADV_FREE ||
-	    advice == MADV_DONTNEED_LOCKED_ || advice == MADV_REMOVE)
+	if (gives_back(advice))
 		forget(tr, t, at.start, at.end);
 	task_return(tr, t, task_native_same(tr, t));
 }
@@ -1337,6 +1385,19 @@ static void pagemap_call(struct tracer *tr, struct task *t)
 	case SYS_shmat:
 	case SYS_shmdt:
 		call_shm(tr, t);
+		break;
+	case SYS_process_madvise:
+		/* As all kernels before Linux 6.13 answer to that advice. */
+		if (gives_back((int)t->args[3]))
+			task_return(tr, t, -EINVAL);
+		else
+			call_general(tr, t);
+		break;
+	case SYS_userfaultfd:
+		/* Pinning would wait for whoever fills the page, and that one
+		 * for us. */
+		log_info("process %d: userfaultfd is not there", t->tid);
+		task_return(tr, t, -ENOSYS);
 		break;
 	case SYS_remap_file_pages:
 		/* Emulated since Linux 4.0, and used by nobody. */
