@@ -34,7 +34,9 @@ ifneq ($(SAN),)
 BUILD	:= build/san
 endif
 ifneq ($(STATIC),)
+ifeq ($(origin BUILD),file)
 BUILD	:= build/static
+endif
 endif
 
 Q	:= $(if $(filter 1,$(V)),,@)
@@ -109,7 +111,13 @@ $(BUILD)/bench/%: tests/bench/%.c
 	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE -I. -O2 -g -Wall -Wextra -pthread \
 		-o $@ $<
 
+# One binary without libraries, as one drops into a guest.
+static:
+	$(Q)$(MAKE) --no-print-directory STATIC=1 SAN= BUILD=$(BUILD)/static \
+		$(BUILD)/static/darkshadow
+
 tests-built: $(BIN) $(UNITS) $(VICTIMS) $(VMTOOLS)
+	$(Q)$(MAKE) --no-print-directory static
 
 check: deps-check
 	$(Q)$(MAKE) --no-print-directory tests-built
@@ -155,6 +163,6 @@ install: $(BIN)
 clean:
 	rm -rf build
 
-.PHONY: all check judge bench bench-vm demo lint install clean tests-built \
+.PHONY: all static check judge bench bench-vm demo lint install clean tests-built \
 	deps-build deps-check
 -include $(OBJ:.o=.d) $(BUILD)/darkshadow.d
