@@ -100,10 +100,10 @@ $(BUILD)/victims/%: tests/victims/%.c $(wildcard tests/victims/*.h)
 		$$(sed -n 's|^ \* build: ||p' $<) -o $@ $<
 
 # What runs in a virtual machine, or beside one, needs nothing of its root.
-$(BUILD)/vm/%: tests/vm/%.c tests/vm/link.h
+$(BUILD)/vm/%: tests/vm/%.c tests/vm/link.h $(wildcard src/wire/*.h)
 	$(call say,VM,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(STD) -I. $(WARN) -O2 -g -static -o $@ $<
+	$(Q)$(CC) $(STD) -I. -Isrc $(WARN) -O2 -g -static -o $@ $<
 
 $(BUILD)/bench/%: tests/bench/%.c
 	$(call say,BENCH,$@)
@@ -125,6 +125,11 @@ check: deps-check
 
 judge: $(BIN)
 	$(Q)BUILD=$(abspath $(BUILD)) tests/judge/judge.sh $(JUDGE)
+
+# Long, and of another seed each time; a short one is part of the tests.
+kill-vm: tests-built
+	$(Q)BUILD=$(abspath $(BUILD)) tests/vm/kill.sh uml 100
+	$(Q)BUILD=$(abspath $(BUILD)) tests/vm/kill.sh qemu 15
 
 bench: $(BIN) $(BENCH)
 	$(Q)BUILD=$(abspath $(BUILD)) tests/bench/bench.sh $(BENCHFLAGS)
@@ -163,6 +168,6 @@ install: $(BIN)
 clean:
 	rm -rf build
 
-.PHONY: all static check judge bench bench-vm demo lint install clean tests-built \
-	deps-build deps-check
+.PHONY: all static check judge bench bench-vm kill-vm demo lint install clean \
+	tests-built deps-build deps-check
 -include $(OBJ:.o=.d) $(BUILD)/darkshadow.d

@@ -77,7 +77,7 @@ void memory_file_unref(struct memory *m, struct mapfile *file)
 		p = &(*p)->next;
 	*p = file->next;
 	m->file_gone(m->ctx, file);
-	file_frames_free(&file->frames);
+	file_frames_free(m->pinner, &file->frames);
 	close_fd(&file->fd);
 	free(file);
 }
@@ -116,7 +116,8 @@ void mm_unref(struct mm *mm)
 		region_drop(mm, &mm->v[i]);
 	if (mm->slots_off) {
 		if (mm->memory->arena_file)
-			file_frames_drop(&mm->memory->arena_file->frames,
+			file_frames_drop(mm->memory->pinner,
+					 &mm->memory->arena_file->frames,
 					 mm->slots_off / PAGE_BYTES,
 					 SLOT_AREA / PAGE_BYTES);
 		arena_discard(&mm->memory->arena, mm->slots_off, SLOT_AREA);

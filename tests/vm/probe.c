@@ -10,6 +10,7 @@
  *	probe uring FILE	prints what of io_uring works; FILE is mapped
  *	probe splice FILE	vmsplice of a read-only page of FILE
  *	probe shared FILE	writes to FILE through a shared mapping
+ *	probe channels FILE	counts the channels in it that are claimed
  *
  * One finding a line, "name: value"; an errno is given by its name.
  */
@@ -29,6 +30,8 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+#include "wire/channel.h"
 
 #define PAGE 4096ul
 #define SHM_SIZE (4ul << 20)
@@ -207,6 +210,20 @@ static int do_splice(char **argv)
 	return 0;
 }
 
+static int do_channels(char **argv)
+{
+	char *p = must_map(SHM_SIZE, PROT_READ, MAP_SHARED,
+			   must_open(argv[0], O_RDONLY));
+	const volatile struct shm_header *head = (void *)p;
+	unsigned int claimed = 0;
+
+	for (uint32_t i = 0; i < head->channels && i < CHANNELS_MAX; i++)
+		claimed += ((volatile struct channel *)shm_channel(p, i))
+			   ->claim != 0;
+	printf("%u\n", claimed);
+	return 0;
+}
+
 static int do_shared(char **argv)
 {
 	int fd = must_open(argv[0], O_RDWR);
@@ -229,6 +246,7 @@ static const struct {
 	{ "peek", 2, do_peek },		{ "poke", 3, do_poke },
 	{ "uring", 1, do_uring },	{ "splice", 1, do_splice },
 	{ "shared", 1, do_shared },
+	{ "channels", 1, do_channels },
 };
 
 int main(int argc, char **argv)
