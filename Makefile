@@ -35,7 +35,9 @@ ifneq ($(SAN),)
 BUILD	:= build/san
 endif
 ifneq ($(STATIC),)
+ifeq ($(origin BUILD),file)
 BUILD	:= build/static
+endif
 endif
 
 Q	:= $(if $(filter 1,$(V)),,@)
@@ -99,10 +101,10 @@ $(BUILD)/victims/%: tests/victims/%.c $(wildcard tests/victims/*.h)
 		$$(sed -n 's|^ \* build: ||p' $<) -o $@ $<
 
 # What runs in a virtual machine, or beside one, needs nothing of its root.
-$(BUILD)/vm/%: tests/vm/%.c tests/vm/link.h
+$(BUILD)/vm/%: tests/vm/%.c tests/vm/link.h $(wildcard src/wire/*.h)
 	$(call say,VM,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(STD) -I. $(WARN) -O2 -g -static -o $@ $<
+	$(Q)$(CC) $(STD) -I. -Isrc $(WARN) -O2 -g -static -o $@ $<
 
 $(BUILD)/bench/%: tests/bench/%.c
 	$(call say,BENCH,$@)
@@ -110,7 +112,13 @@ $(BUILD)/bench/%: tests/bench/%.c
 	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE -I. -O2 -g -Wall -Wextra -pthread \
 		-o $@ $<
 
+# One binary without libraries, as one drops into a guest.
+static:
+	$(Q)$(MAKE) --no-print-directory STATIC=1 SAN= BUILD=$(BUILD)/static \
+		$(BUILD)/static/darkshadow
+
 tests-built: $(BIN) $(UNITS) $(VICTIMS) $(VMTOOLS)
+	$(Q)$(MAKE) --no-print-directory static
 
 check: deps-check
 	$(Q)$(MAKE) --no-print-directory tests-built
@@ -124,6 +132,11 @@ torture: deps-check
 
 judge: $(BIN)
 	$(Q)BUILD=$(abspath $(BUILD)) tests/judge/judge.sh $(JUDGE)
+
+# Long, and of another seed each time; a short one is part of the tests.
+kill-vm: tests-built
+	$(Q)BUILD=$(abspath $(BUILD)) tests/vm/kill.sh uml 100
+	$(Q)BUILD=$(abspath $(BUILD)) tests/vm/kill.sh qemu 15
 
 bench: $(BIN) $(BENCH)
 	$(Q)BUILD=$(abspath $(BUILD)) tests/bench/bench.sh $(BENCHFLAGS)
@@ -162,6 +175,6 @@ install: $(BIN)
 clean:
 	rm -rf build
 
-.PHONY: all check torture judge bench bench-vm demo lint install clean tests-built \
-	deps-build deps-check
+.PHONY: all static check torture judge bench bench-vm kill-vm demo lint install \
+	clean tests-built deps-build deps-check
 -include $(OBJ:.o=.d) $(BUILD)/darkshadow.d

@@ -9,12 +9,24 @@
 
 #include "base/fd.h"
 
-static void note_gone(struct client *c, const struct msg *m)
+/* What it does with the shadows, and when, is not known. */
+static void lose(struct client *c)
+{
+	c->dead = c->unsure = true;
+}
+
+void client_settle(struct client *c)
+{
+	if (c->unsure && transport_settled(&c->t))
+		c->unsure = false;
+}
+
+void client_note_gone(struct client *c, uint32_t shadow)
 {
 	if (c->ngone < sizeof(c->gone) / sizeof(*c->gone))
-		c->gone[c->ngone++] = m->gone.shadow;
+		c->gone[c->ngone++] = shadow;
 	else
-		c->dead = true;	/* nothing is left to be served by */
+		lose(c);	/* nothing is left to be served by */
 }
 
 static int receive(struct client *c, struct msg *m, int *fd)
@@ -23,7 +35,7 @@ static int receive(struct client *c, struct msg *m, int *fd)
 
 	if (err || (m->type != MSG_REPLY && m->type != MSG_REPLY_TEXT &&
 		    m->type != MSG_GONE)) {
-		c->dead = true;
+		lose(c);
 		return -EIO;
 	}
 	return 0;
@@ -40,7 +52,7 @@ int client_request(struct client *c, struct msg *m, int fd, int *got)
 	if (err == -EOPNOTSUPP)
 		return err;
 	if (err) {
-		c->dead = true;
+		lose(c);
 		return -EIO;
 	}
 	for (;;) {
@@ -48,7 +60,7 @@ int client_request(struct client *c, struct msg *m, int fd, int *got)
 			return -EIO;
 		if (reply.type != MSG_GONE)
 			break;
-		note_gone(c, &reply);
+		client_note_gone(c, reply.gone.shadow);
 	}
 	c->text[0] = '\0';
 	if (reply.type == MSG_REPLY_TEXT) {
@@ -66,7 +78,7 @@ int client_request(struct client *c, struct msg *m, int fd, int *got)
 void client_notify(struct client *c, struct msg *m)
 {
 	if (!c->dead && transport_send(&c->t, m, -1) < 0)
-		c->dead = true;
+		lose(c);
 }
 
 void client_poll(struct client *c)
@@ -79,9 +91,9 @@ void client_poll(struct client *c)
 			return;
 		close_fd(&with);
 		if (m.type != MSG_GONE)
-			c->dead = true;	/* to nothing that we asked */
+			lose(c);	/* to nothing that we asked */
 		else
-			note_gone(c, &m);
+			client_note_gone(c, m.gone.shadow);
 	}
 }
 

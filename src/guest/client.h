@@ -13,6 +13,8 @@
 struct client {
 	struct transport t;
 	bool dead;		/* the daemon is gone; every request is -EIO */
+	bool unsure;		/* shadows may live that we know nothing of:
+				 * set with dead, or by who was told so */
 	uint32_t gone[64];	/* shadows that died, not yet taken */
 	size_t ngone;
 	char text[MSG_TEXT_MAX];	/* of the last reply */
@@ -45,5 +47,11 @@ int client_hello(struct client *c, int ram_fd, uint64_t ram_size,
  * Afterwards dead and gone are up to date.
  */
 void client_poll(struct client *c);
+
+/* client_note_gone() - a shadow has ended; the loop looks after its target */
+void client_note_gone(struct client *c, uint32_t shadow);
+
+/* client_settle() - unsure no longer, if the host side says that all is over */
+void client_settle(struct client *c);
 
 #endif

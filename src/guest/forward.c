@@ -55,6 +55,8 @@ static int request_shadow(struct tracer *tr, struct proc *p, uint32_t parent,
 	m.shadow.umask = p->fs->umask;
 	m.shadow.clone_flags = flags;
 	err = client_request(&tr->client, &m, -1, NULL);
+	if (err == -EINPROGRESS)
+		tr->client.unsure = true;	/* half of it, and it hangs */
 	if (err)
 		return err;
 	p->shadow = m.shadow.id;
@@ -100,10 +102,8 @@ static int tell_map(struct tracer *tr, struct proc *p)
 		m.map.shadow = p->shadow;
 		m.map.n = (uint32_t)mm_view_next(p->mm, &p->view, m.map.v,
 						 MSG_EXTENTS_MAX);
-		if (!m.map.n) {
-			mm_told(p->mm);
+		if (!m.map.n)
 			return 0;
-		}
 		for (uint32_t i = 0; i < m.map.n && !err; i++) {
 			const struct extent *e = &m.map.v[i];
 
@@ -121,11 +121,57 @@ static int tell_map(struct tracer *tr, struct proc *p)
 	}
 }
 
+/* 0 also for one that was not there any more. */
+static int request_drop(struct tracer *tr, uint32_t shadow)
+{
+	struct msg m = { .type = MSG_SHADOW_DROP };
+	int err;
+
+	m.shadow.id = shadow;
+	err = client_request(&tr->client, &m, -1, NULL);
+	if (err == -ESRCH)
+		err = 0;
+	/* It may touch what it maps: nothing of that may go. */
+	if (err)
+		tr->client.unsure = true;
+	return err;
+}
+
+/* It could not be told what has changed, and must not go on without. */
+static void lose_shadow(struct tracer *tr, struct proc *p)
+{
+	if (!tr->client.dead && request_drop(tr, p->shadow) == 0)
+		client_note_gone(&tr->client, p->shadow);
+	p->shadow_gone = true;
+}
+
+static void tell_or_lose(struct tracer *tr, struct proc *p)
+{
+	if (p->shadow_gone || tell_map(tr, p) == 0)
+		return;
+	lose_shadow(tr, p);
+}
+
 void shadow_tell_all(struct tracer *tr, struct mm *mm)
 {
 	for (struct mm_view *v = mm->views; v; v = v->next)
-		(void)tell_map(tr, (struct proc *)((char *)v -
-				   offsetof(struct proc, view)));
+		tell_or_lose(tr, (struct proc *)((char *)v -
+				 offsetof(struct proc, view)));
+}
+
+void shadow_release(struct tracer *tr)
+{
+	struct pinner *pinner = tr->memory.pinner;
+	size_t pos = 0;
+	struct task *t;
+
+	if (!pinner || !pinner_waits(pinner))
+		return;
+	client_settle(&tr->client);
+	while (!tr->client.unsure && (t = idmap_next(&tr->tasks, &pos)))
+		if (t->proc->shadow && t->proc->view.ndirty)
+			tell_or_lose(tr, t->proc);
+	pinner_release(pinner);
 }
 
 /* The guest physical address of the task's slot; 0: not in a VM. */
@@ -253,12 +299,10 @@ int shadow_fork(struct tracer *tr, struct proc *parent, struct proc *child,
 
 void shadow_drop(struct tracer *tr, struct proc *p)
 {
-	struct msg m = { .type = MSG_SHADOW_DROP };
-
 	if (!p->shadow)
 		return;
-	m.shadow.id = p->shadow;
-	(void)client_request(&tr->client, &m, -1, NULL);
+	if (!p->shadow_gone)
+		(void)request_drop(tr, p->shadow);
 	mm_view_detach(p->mm, &p->view);
 	p->shadow = 0;
 }
@@ -343,7 +387,7 @@ void shadow_exec(struct tracer *tr, struct task *t)
 	mm_view_detach(p->mm, &p->view);
 	m.shadow.id = p->shadow;
 	if (client_request(&tr->client, &m, -1, NULL) < 0)
-		p->shadow_gone = true;
+		lose_shadow(tr, p);
 }
 
 /* --- requests ------------------------------------------------------------ */

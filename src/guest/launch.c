@@ -88,7 +88,7 @@ int launch_vm_memory(struct tracer *tr, const char **what)
 	m->pinner = calloc(1, sizeof(*m->pinner));
 	if (!m->pinner)
 		return -ENOMEM;
-	err = pinner_init(m->pinner);
+	err = pinner_init(m->pinner, &tr->client.unsure);
 	if (err) {
 		free(m->pinner);
 		m->pinner = NULL;

@@ -91,46 +91,12 @@ void memory_file_unref(struct memory *m, struct mapfile *file)
 		p = &(*p)->next;
 	*p = file->next;
 	m->file_gone(m->ctx, file);
-	file_frames_free(&file->frames);
+	file_frames_free(m->pinner, &file->frames);
 	close_fd(&file->fd);
 	free(file);
 }
 
 /* --- regions ------------------------------------------------------------- */
-
-static void let_go(struct mm *mm)
-{
-	while (mm->nleftovers) {
-		const struct leftover *l = &mm->leftovers[--mm->nleftovers];
-
-		file_frames_unref(l->frames);
-		memory_file_unref(mm->memory, l->file);
-	}
-}
-
-/* A file's frames, which shadows may still map. */
-static void put_aside(struct mm *mm, const struct region *r)
-{
-	if (mm->nleftovers == mm->leftovers_cap) {
-		size_t cap = mm->leftovers_cap ? 2 * mm->leftovers_cap : 64;
-		struct leftover *v = realloc(mm->leftovers, cap * sizeof(*v));
-
-		if (!v)
-			return;		/* pinned for ever */
-		mm->leftovers = v;
-		mm->leftovers_cap = cap;
-	}
-	mm->leftovers[mm->nleftovers++] = (struct leftover){ r->file,
-							     r->frames };
-}
-
-void mm_told(struct mm *mm)
-{
-	for (const struct mm_view *v = mm->views; v; v = v->next)
-		if (v->ndirty)
-			return;
-	let_go(mm);
-}
 
 static void region_drop(struct mm *mm, struct region *r)
 {
@@ -152,8 +118,10 @@ static void region_drop(struct mm *mm, struct region *r)
 		memory_file_unref(mm->memory, r->file);
 		break;
 	case REGION_FRAMES:
-		if (r->file)
-			put_aside(mm, r);
+		if (!r->file)
+			break;
+		file_frames_unref(mm->memory->pinner, r->frames);
+		memory_file_unref(mm->memory, r->file);
 		break;
 	}
 }
@@ -164,10 +132,10 @@ void mm_unref(struct mm *mm)
 		return;
 	for (size_t i = 0; i < mm->n; i++)
 		region_drop(mm, &mm->v[i]);
-	let_go(mm);
 	if (mm->slots_off) {
 		if (mm->memory->arena_file)
-			file_frames_drop(&mm->memory->arena_file->frames,
+			file_frames_drop(mm->memory->pinner,
+					 &mm->memory->arena_file->frames,
 					 mm->slots_off / PAGE_BYTES,
 					 SLOT_AREA / PAGE_BYTES);
 		arena_discard(&mm->memory->arena, mm->slots_off, SLOT_AREA);
@@ -176,7 +144,6 @@ void mm_unref(struct mm *mm)
 		mm_pin_drop(mm, mm->npins - 1);
 	idmap_fini(&mm->sites);
 	free(mm->pins);
-	free(mm->leftovers);
 	free(mm->v);
 	free(mm->slots_used);
 	free(mm);

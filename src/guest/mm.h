@@ -81,12 +81,6 @@ struct pin {
 	uint32_t slot;
 };
 
-/* What a region that is gone referred to, until all shadows know it. */
-struct leftover {
-	struct mapfile *file;
-	struct file_frames *frames;
-};
-
 struct mm {
 	unsigned int refs;	/* processes */
 	struct memory *memory;	/* borrowed */
@@ -100,8 +94,6 @@ struct mm {
 	bool writes_files;	/* in a VM: by mappings, or has done so */
 	struct pin *pins;	/* in a VM: owned, sorted, disjoint */
 	size_t npins, pins_cap;
-	struct leftover *leftovers;	/* in a VM: owned */
-	size_t nleftovers, leftovers_cap;
 	struct idmap sites;	/* outside of files, that were looked at */
 };
 
@@ -155,9 +147,6 @@ void mm_dirty(struct mm *mm, uint64_t start, uint64_t end);
 
 /* mm_view_add() - one view must be told of the range again */
 void mm_view_add(struct mm_view *view, uint64_t start, uint64_t end);
-
-/* mm_told() - frames that no shadow maps any more are let go */
-void mm_told(struct mm *mm);
 
 void mm_view_attach(struct mm *mm, struct mm_view *view);
 void mm_view_detach(struct mm *mm, struct mm_view *view);

@@ -52,10 +52,11 @@ static int ring_new(void)
 	return err ? err : steal_fd(&ring);
 }
 
-int pinner_init(struct pinner *p)
+int pinner_init(struct pinner *p, const bool *unsure)
 {
 	int err = 0;
 
+	p->unsure = unsure;
 	for (int i = 0; i < PIN_RINGS; i++)
 		p->rings[i] = -1;
 	for (int i = 0; i < PIN_RINGS && !err; i++) {
@@ -71,8 +72,20 @@ int pinner_init(struct pinner *p)
 	return err;
 }
 
+static void free_files(struct pinner *p)
+{
+	while (p->late_files) {
+		struct file_frames *f = p->late_files;
+
+		p->late_files = f->next;
+		close_fd(&f->pipe);
+		free(f);
+	}
+}
+
 void pinner_fini(struct pinner *p)
 {
+	free_files(p);
 	for (int i = 0; i < PIN_RINGS; i++)
 		close_fd(&p->rings[i]);
 }
@@ -111,7 +124,7 @@ static void flush_dropped(struct pinner *p)
 	p->dropped = 0;
 }
 
-void pinner_drop(struct pinner *p, uint32_t slot, uint64_t bytes)
+static void drop(struct pinner *p, uint32_t slot)
 {
 	struct iovec none = { 0 };
 	struct io_uring_rsrc_update2 update = {
@@ -123,9 +136,41 @@ void pinner_drop(struct pinner *p, uint32_t slot, uint64_t bytes)
 	ring_register(p->rings[slot / PIN_RING_SLOTS],
 		      IORING_REGISTER_BUFFERS_UPDATE, &update, sizeof(update));
 	p->used[slot / 64] &= ~(1ULL << (slot % 64));
+}
+
+void pinner_drop(struct pinner *p, uint32_t slot, uint64_t bytes)
+{
 	p->dropped += bytes;
+	if (*p->unsure) {
+		p->late[slot / 64] |= 1ULL << (slot % 64);
+		p->any_late = true;
+		return;
+	}
+	drop(p, slot);
 	if (p->dropped > DROPPED_MAX)
 		flush_dropped(p);
+}
+
+bool pinner_waits(const struct pinner *p)
+{
+	return p->any_late || p->late_files;
+}
+
+void pinner_release(struct pinner *p)
+{
+	if (*p->unsure)
+		return;
+	free_files(p);
+	if (!p->any_late)
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(p->late); i++) {
+		for (uint64_t left = p->late[i]; left; left &= left - 1)
+			drop(p, (uint32_t)(i * 64 + (size_t)
+					   __builtin_ctzll(left)));
+		p->late[i] = 0;
+	}
+	p->any_late = false;
+	flush_dropped(p);
 }
 
 /* --- files --------------------------------------------------------------- */
@@ -254,16 +299,16 @@ int file_frames_get(struct file_frames **list, int fd, uint64_t page,
 	return 0;
 }
 
-void file_frames_unref(struct file_frames *f)
+void file_frames_unref(struct pinner *p, struct file_frames *f)
 {
 	if (--f->refs)
 		return;
-	close_fd(&f->pipe);
-	free(f);
+	f->next = p->late_files;
+	p->late_files = f;
 }
 
-void file_frames_drop(struct file_frames **list, uint64_t page,
-		      uint64_t npages)
+void file_frames_drop(struct pinner *p, struct file_frames **list,
+		      uint64_t page, uint64_t npages)
 {
 	while (*list) {
 		struct file_frames *f = *list;
@@ -274,13 +319,13 @@ void file_frames_drop(struct file_frames **list, uint64_t page,
 			continue;
 		}
 		*list = f->next;
-		file_frames_unref(f);
+		file_frames_unref(p, f);
 	}
 }
 
-void file_frames_free(struct file_frames **list)
+void file_frames_free(struct pinner *p, struct file_frames **list)
 {
-	file_frames_drop(list, 0, UINT64_MAX);
+	file_frames_drop(p, list, 0, UINT64_MAX);
 }
 
 /* --- page tables --------------------------------------------------------- */

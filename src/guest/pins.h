@@ -17,6 +17,12 @@
  *   vmsplice(2) from a mapping of the tracer's own. A page-cache page is the
  *   same frame for everyone who maps the file, so this is done once a file,
  *   whoever maps it, and its frames are read from the tracer's own page table.
+ *
+ * A reference is let go when no shadow maps the frame any more. References of
+ * files wait until the shadows have been told (pinner_release()), and all of
+ * them as long as nobody knows what the shadows do: the daemon is gone, a
+ * shadow could not be ended. When the tracer is killed its keeper has the
+ * descriptors, and waits for the host side (wire/channel.c).
  */
 #ifndef GUEST_PINS_H
 #define GUEST_PINS_H
@@ -30,19 +36,31 @@
 #define PIN_SLOTS	(PIN_RINGS * PIN_RING_SLOTS)
 #define PIN_MAX		(1ULL << 30)	/* bytes of one registered buffer */
 
+struct file_frames;
+
 struct pinner {
 	int rings[PIN_RINGS];	/* owned; -1: there are none */
 	uint64_t used[PIN_SLOTS / 64];
 	uint32_t next;		/* where to look for a free slot */
 	uint64_t dropped;	/* bytes that the kernel has yet to let go */
+	const bool *unsure;	/* nothing is to be let go while it is set */
+	uint64_t late[PIN_SLOTS / 64];	/* slots to drop when it is not */
+	bool any_late;
+	struct file_frames *late_files;	/* owned */
 };
 
 /* pinner_init() - 0 or -errno: this kernel gives us no ring */
-int pinner_init(struct pinner *p);
+int pinner_init(struct pinner *p, const bool *unsure);
 void pinner_fini(struct pinner *p);
 
 /* pinner_take() - a free slot, or -EAGAIN: PIN_SLOTS are in use */
 int pinner_take(struct pinner *p, uint32_t *slot);
+
+/* pinner_waits() - is there anything for pinner_release()? */
+bool pinner_waits(const struct pinner *p);
+
+/* pinner_release() - shadows know of all that was dropped: let it go */
+void pinner_release(struct pinner *p);
 
 /* pinner_drop() - what is registered in the slot, bytes of it, is let go */
 void pinner_drop(struct pinner *p, uint32_t slot, uint64_t bytes);
@@ -68,9 +86,11 @@ struct file_frames {
  */
 int file_frames_get(struct file_frames **list, int fd, uint64_t page,
 		    uint64_t npages, struct file_frames **out);
-void file_frames_free(struct file_frames **list);
+/* file_frames_free() - all of them, at the next pinner_release() */
+void file_frames_free(struct pinner *p, struct file_frames **list);
 
-void file_frames_unref(struct file_frames *f);
+/* file_frames_unref() - goes at the next pinner_release() if it was the last */
+void file_frames_unref(struct pinner *p, struct file_frames *f);
 
 /*
  * file_frames_drop() - parts that touch [page, page + npages): not known
@@ -78,8 +98,8 @@ void file_frames_unref(struct file_frames *f);
  * They are looked for again when they are wanted again. The frames stay
  * pinned while there are other references.
  */
-void file_frames_drop(struct file_frames **list, uint64_t page,
-		      uint64_t npages);
+void file_frames_drop(struct pinner *p, struct file_frames **list,
+		      uint64_t page, uint64_t npages);
 
 /*
  * frames_read() - page frame numbers of [start, start + n pages) of a process

@@ -896,6 +896,9 @@ int tracer_run(struct tracer *tr)
 			ticked = 0;
 			placement_tick(tr);
 			transport_beat(&tr->client.t);
+			shadow_release(tr);
+			/* Also when stops leave it no time to be idle. */
+			look_after_daemon(tr);
 		}
 		if (tid > 0) {
 			handle_stop(tr, tid, status);
@@ -913,5 +916,6 @@ int tracer_run(struct tracer *tr)
 		stop_with_command(tr);
 		look_after_daemon(tr);
 	}
+	look_after_daemon(tr);
 	return 0;
 }

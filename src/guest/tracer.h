@@ -288,6 +288,8 @@ void shadow_close_fd(struct tracer *tr, struct proc *p, int fd);
 void executor_drop(struct tracer *tr, struct task *t);
 /* shadow_tell_all() - all shadows of an address space hear of its changes */
 void shadow_tell_all(struct tracer *tr, struct mm *mm);
+/* shadow_release() - let go of what no shadow maps any more, now and then */
+void shadow_release(struct tracer *tr);
 
 /* --- calls.c: what to do with a call ---------------------------------------*/
 

@@ -407,7 +407,7 @@ static void drop_survey(struct survey *s)
 	for (size_t i = 0; i < s->n; i++) {
 		if (!s->v[i].file)
 			continue;
-		file_frames_unref(s->v[i].frames);
+		file_frames_unref(s->tr->memory.pinner, s->v[i].frames);
 		memory_file_unref(&s->tr->memory, s->v[i].file);
 	}
 	s->n = 0;
@@ -992,8 +992,8 @@ static void drop_frames(struct mm *mm, struct range at)
 		const uint64_t first = r->frames ? r->frames->first : 0;
 
 		if (r->frames)
-			file_frames_drop(&r->file->frames, first,
-					 r->frames->n);
+			file_frames_drop(mm->memory->pinner, &r->file->frames,
+					 first, r->frames->n);
 		at.start = r->end;
 	}
 }

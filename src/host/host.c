@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -143,9 +144,22 @@ static const char *remedy(int err)
 static int host_listen(const struct host_options *o, struct serve *conf,
 		       const struct transport_ops *ops, const char *args)
 {
+	const struct timespec pause = { .tv_nsec = 50 * 1000 * 1000 };
 	struct listener l;
-	int err = listener_open(&l, ops, args);
+	bool told = false;
+	int err;
 
+	for (;;) {
+		err = listener_open(&l, ops, args,
+				    conf->vm ? conf->vm->ram.fd : -1);
+		if (err != -EINPROGRESS)
+			break;
+		if (!told)
+			log_warn("waiting for the shadows of an earlier daemon"
+				 " to end ...");
+		told = true;
+		nanosleep(&pause, NULL);
+	}
 	if (err) {
 		log_err("--transport %s: %s%s", o->transport, strerror(-err),
 			remedy(err));

@@ -22,6 +22,7 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -37,6 +38,12 @@
 #define RULES_MAX	256
 #define SHADOWS_MAX	32768
 
+#define AWAIT_MS	2000
+#define END_MS		5000	/* what sessions get when the daemon ends */
+
+#define TICK_MS		50
+#define STUCK_TICKS	(2000 / TICK_MS)
+
 struct session {
 	struct transport t;
 	const struct serve *conf;
@@ -48,11 +55,33 @@ struct session {
 	bool started;
 };
 
+/*
+ * The guest's kernel may use the frames of dead targets again as soon as it
+ * is told that their session is over, which the end of the transport does: no
+ * shadow may be left then, however long it takes. In loopback there are no
+ * frames, and a run that waits for us.
+ */
+static void end_shadows(struct session *s)
+{
+	bool told = false;
+
+	if (!s->nursery)
+		return;
+	nursery_kill(s->nursery);
+	while (!nursery_await(s->nursery, AWAIT_MS) && !s->t.carries_fds) {
+		if (!told)
+			log_warn("a shadow has been killed and does not end:"
+				 " is there a file server that does not"
+				 " answer?");
+		told = true;
+	}
+	nursery_free(s->nursery);
+}
+
 static void session_free(struct session *s)
 {
+	end_shadows(s);
 	transport_fini(&s->t);
-	if (s->nursery)
-		nursery_free(s->nursery);
 	ram_fini(&s->own);
 	rules_fini(&s->rules);
 	idmap_fini(&s->shadows);
@@ -269,7 +298,7 @@ static int do_shadow_new(struct session *s, const struct msg *m,
 		return rc;
 	rc = idmap_put(&s->shadows, m->shadow.id, sh);
 	if (rc)
-		shadow_free(sh);
+		(void)shadow_free(sh);
 	else
 		reply->reply.pid = (uint32_t)sh->inner_pid;
 	return rc;
@@ -303,8 +332,7 @@ static int do_on_shadow(struct session *s, const struct msg *m)
 		return shadow_reset(sh);
 	case MSG_SHADOW_DROP:
 		idmap_take(&s->shadows, sh->id);
-		shadow_free(sh);
-		return 0;
+		return shadow_free(sh);
 	case MSG_THREAD_NEW:
 		return shadow_thread_new(sh, m->thread.thread, m->thread.slot,
 					 m->thread.slot_gpa, m->thread.seq);
@@ -340,8 +368,8 @@ _Static_assert(offsetof(struct msg, shadow.id) ==
 	       offsetof(struct msg, shadow.id) ==
 	       offsetof(struct msg, map.shadow), "the shadow comes first");
 
-static int do_request(struct session *s, struct msg *m, int *fd,
-		      struct msg *reply)
+static int carry_out(struct session *s, struct msg *m, int *fd,
+		     struct msg *reply)
 {
 	char *text = reply->reply_text.text;
 
@@ -375,6 +403,56 @@ static int do_request(struct session *s, struct msg *m, int *fd,
 		return -EPROTO;
 	}
 	return do_on_shadow(s, m);
+}
+
+/*
+ * A signal interrupts what waits for a thread, which then looks whether there
+ * is anything to wait for (remote_wait()). It also sees what the loop does not
+ * get to see: who is told to end, and is stuck, ends all the same. The shadows
+ * go with us (PTRACE_O_EXITKILL).
+ */
+static void on_tick(int sig)
+{
+	static int told;
+	sigset_t set;
+
+	(void)sig;
+	if (sigpending(&set) == 0 &&
+	    (sigismember(&set, SIGTERM) || sigismember(&set, SIGINT)) &&
+	    ++told > STUCK_TICKS)
+		_exit(EXIT_FAILURE);
+}
+
+static void tick(bool on)
+{
+	const long us = on ? TICK_MS * 1000 : 0;
+	const struct itimerval every = { .it_interval = { .tv_usec = us },
+					 .it_value = { .tv_usec = us } };
+	const struct sigaction sa = { .sa_handler = on_tick };
+
+	if (on)
+		sigaction(SIGALRM, &sa, NULL);
+	setitimer(ITIMER_REAL, &every, NULL);
+}
+
+/*
+ * Requests wait for threads of shadows, which may be killed at any moment;
+ * a leader's end is not reported as long as that of another thread of its
+ * process has not been taken, and it is we who would take it. What is asked
+ * most often waits for nobody, and needs no tick.
+ */
+static int do_request(struct session *s, struct msg *m, int *fd,
+		      struct msg *reply)
+{
+	const bool waits = m->type >= MSG_START && m->type != MSG_RING;
+	int err;
+
+	if (waits)
+		tick(true);
+	err = carry_out(s, m, fd, reply);
+	if (waits)
+		tick(false);
+	return err;
 }
 
 /* One request and its reply; -errno ends the session. */
@@ -515,7 +593,7 @@ static int reap_threads(struct session *s)
 		m.gone.shadow = gone->id;
 		m.gone.status = status;
 		idmap_take(&s->shadows, gone->id);
-		shadow_free(gone);
+		(void)shadow_free(gone);
 		err = transport_send(&s->t, &m, -1);
 		if (err)
 			return err;
@@ -536,6 +614,10 @@ static int session_run(struct session *s, const struct events *ev)
 			return 0;
 		if (found & WAIT_OTHER)
 			err = reap_threads(s);
+		if (!err && s->nursery && nursery_dead(s->nursery)) {
+			log_warn("the first shadow of a session was killed");
+			return 0;
+		}
 		if (!err && (found & WAIT_READY))
 			err = session_serve(s);
 		if (err == -EPIPE)
@@ -567,13 +649,34 @@ static int serve_session(const struct serve *conf, struct transport *t)
 	return err;
 }
 
+/* The processes of sessions. */
+struct sessions {
+	pid_t v[SESSIONS_MAX];
+	size_t n;
+};
+
+/* Is it one of them? Not any more. */
+static bool sessions_take(struct sessions *running, pid_t pid)
+{
+	for (size_t i = 0; i < running->n; i++) {
+		if (running->v[i] != pid)
+			continue;
+		running->v[i] = running->v[--running->n];
+		return true;
+	}
+	return false;
+}
+
 /*
  * Every session has a process of its own: one that hangs, in a peer that does
  * not read or a file server that does not answer, holds up nobody else, and
- * what one uses up is its own. They end with us.
+ * what one uses up is its own. They end with us, and end their shadows before
+ * that: it is SIGTERM that tells them. It has a process group of its own, too,
+ * which is that of its shadows: so we know when all of a session that was
+ * killed have ended, whose shadows become our children (PR_SET_CHILD_SUBREAPER).
  */
 static void accept_session(struct serve *conf, struct events *ev,
-			   unsigned int *running)
+			   struct sessions *running)
 {
 	char err[VM_ERR_MAX];
 	const pid_t parent = getpid();
@@ -589,31 +692,59 @@ static void accept_session(struct serve *conf, struct events *ev,
 		listener_handed(conf->listener, &t, -1);
 		return;
 	}
-	pid = *running < SESSIONS_MAX ? fork() : -1;
+	pid = running->n < SESSIONS_MAX ? fork() : -1;
 	if (pid == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		setpgid(0, 0);
+		prctl(PR_SET_CHILD_SUBREAPER, 0);
+		prctl(PR_SET_PDEATHSIG, SIGTERM);
 		if (getppid() != parent)
 			_exit(EXIT_FAILURE);
 		listener_leave(conf->listener);
 		_exit(serve_session(conf, &t) ? EXIT_FAILURE : 0);
 	}
 	if (pid < 0)
-		log_warn("a run was turned away: %u are served already",
-			 *running);
+		log_warn("a run was turned away: %zu are served already",
+			 running->n);
 	else
-		++*running;
+		running->v[running->n++] = pid;
 	listener_handed(conf->listener, &t, pid);
+}
+
+static void reap_sessions(const struct serve *conf, struct sessions *running)
+{
+	pid_t pid;
+
+	/* The others are shadows that outlived their session. */
+	while ((pid = waitpid(-1, NULL, WNOHANG | __WALL)) > 0)
+		if (sessions_take(running, pid))
+			listener_ended(conf->listener, pid);
+}
+
+static void signal_sessions(const struct sessions *running, int sig)
+{
+	for (size_t i = 0; i < running->n; i++)
+		kill(running->v[i], sig);
+}
+
+/* Sessions get the time to end their shadows, and to say so. */
+static void end_sessions(const struct serve *conf, struct sessions *running)
+{
+	signal_sessions(running, SIGTERM);
+	for (int ms = 0; ms < END_MS && running->n; ms += 5) {
+		(void)poll(NULL, 0, 5);
+		reap_sessions(conf, running);
+	}
 }
 
 static int serve_all(struct serve *conf)
 {
-	unsigned int running = 0;
+	struct sessions running = { .n = 0 };
 	struct events ev;
 	int err = events_init(&ev, conf);
 
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	while (!err) {
 		int found = listener_wait(conf->listener, ev.fd);
-		pid_t pid;
 
 		if (found < 0)
 			err = found;
@@ -625,13 +756,11 @@ static int serve_all(struct serve *conf)
 				break;
 			drop_vm(conf, &ev);
 		}
-		while ((pid = waitpid(-1, NULL, WNOHANG)) > 0) {
-			listener_ended(conf->listener, pid);
-			running--;
-		}
+		reap_sessions(conf, &running);
 		if (found & WAIT_READY)
 			accept_session(conf, &ev, &running);
 	}
+	end_sessions(conf, &running);
 	events_fini(&ev);
 	return err;
 }

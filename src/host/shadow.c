@@ -427,7 +427,54 @@ int nursery_new(const struct rules *policy, const struct ram *ram,
 	return 0;
 }
 
-static void kill_shadow(struct shadow *s);
+static bool kill_shadow(struct shadow *s);
+
+void nursery_kill(struct nursery *n)
+{
+	const struct shadow *s;
+	size_t pos = 0;
+
+	while ((s = idmap_next(&n->shadows, &pos)))
+		kill(s->leader, SIGKILL);
+	if (n->first.leader > 0)
+		kill(n->first.leader, SIGKILL);
+}
+
+bool nursery_await(struct nursery *n, unsigned int limit_ms)
+{
+	const struct timespec pause = { .tv_nsec = 100 * 1000 };
+	struct timespec now, until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += limit_ms / 1000;
+	for (;;) {
+		int status;
+		pid_t tid = waitpid(-1, &status, __WALL | WNOHANG);
+		struct shadow *s;
+
+		if (tid < 0)
+			return true;
+		if (tid > 0 && WIFSTOPPED(status)) {
+			syscall(SYS_tgkill, tid, tid, SIGKILL);
+			ptrace(PTRACE_CONT, tid, NULL, NULL);
+			continue;
+		}
+		if (tid > 0) {
+			if (tid == n->first.leader)
+				n->first.leader = 0;
+			s = idmap_take(&n->shadows, (uint32_t)tid);
+			if (s) {
+				s->leader = 0;
+				(void)shadow_free(s);
+			}
+			continue;
+		}
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		if (now.tv_sec > until.tv_sec)
+			return false;
+		nanosleep(&pause, NULL);
+	}
+}
 
 void nursery_free(struct nursery *n)
 {
@@ -439,7 +486,7 @@ void nursery_free(struct nursery *n)
 		s = idmap_next(&n->shadows, &pos);
 		if (!s)
 			break;
-		shadow_free(s);
+		(void)shadow_free(s);
 	}
 	kill_shadow(&n->first);
 	shadow_fini(&n->first);
@@ -501,26 +548,55 @@ struct given {
 	int as;			/* its number there */
 };
 
+#define NOTIFY_LOOK_MS 50
+
+/* A mapper's MAGIC_NOTIFY; -ESRCH: it has ended. */
+static int await_notify(struct nursery *n, pid_t mapper,
+			struct seccomp_notif *req)
+{
+	struct pollfd p = { .fd = n->listener, .events = POLLIN };
+
+	for (;;) {
+		int ready = poll(&p, 1, NOTIFY_LOOK_MS);
+
+		if (ready == 1) {
+			if (ioctl(n->listener, SECCOMP_IOCTL_NOTIF_RECV,
+				  req) == 0)
+				return 0;
+			/* Killed meanwhile, and nothing else is there. */
+			if (errno != EINTR)
+				return -ESRCH;
+		} else if (remote_gone(mapper)) {
+			return -ESRCH;
+		}
+	}
+}
+
+/* What a tick interrupts is done again: it may be done twice. */
+static int notify_ioctl(const struct nursery *n, unsigned long request,
+			void *arg)
+{
+	int r;
+
+	do
+		r = ioctl(n->listener, request, arg);
+	while (r < 0 && errno == EINTR);
+	return r < 0 ? -errno : 0;
+}
+
 /*
  * Serve one MAGIC_NOTIFY: while the mapper waits in that call, descriptors
  * are put into its table (seccomp_unotify(2), SECCOMP_IOCTL_NOTIF_ADDFD).
  */
-static int serve_notify(struct nursery *n, const struct given *v, size_t nv)
+static int serve_notify(struct nursery *n, pid_t mapper, const struct given *v,
+			size_t nv)
 {
 	struct seccomp_notif req = { 0 };
 	struct seccomp_notif_resp resp = { 0 };
-	struct pollfd p = { .fd = n->listener, .events = POLLIN };
-	int ready;
+	int err = await_notify(n, mapper, &req);
 
-	/* Without a limit a mapper that was killed would hold us up. */
-	do
-		ready = poll(&p, 1, 10000);
-	while (ready < 0 && errno == EINTR);
-	if (ready != 1)
-		return -ESRCH;
-	while (ioctl(n->listener, SECCOMP_IOCTL_NOTIF_RECV, &req) < 0)
-		if (errno != EINTR)
-			return -ESRCH;
+	if (err)
+		return err;
 	resp.id = req.id;
 	for (size_t i = 0; i < nv && !resp.error; i++) {
 		struct seccomp_notif_addfd add = {
@@ -530,12 +606,10 @@ static int serve_notify(struct nursery *n, const struct given *v, size_t nv)
 			.newfd = (uint32_t)v[i].as,
 		};
 
-		if (ioctl(n->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add) < 0)
-			resp.error = -errno;
+		resp.error = notify_ioctl(n, SECCOMP_IOCTL_NOTIF_ADDFD, &add);
 	}
-	if (ioctl(n->listener, SECCOMP_IOCTL_NOTIF_SEND, &resp) < 0)
-		return -errno;
-	return resp.error;
+	err = notify_ioctl(n, SECCOMP_IOCTL_NOTIF_SEND, &resp);
+	return err ? err : resp.error;
 }
 
 /* A batch with one MAGIC_NOTIFY in it, from the table of either shadow. */
@@ -555,7 +629,7 @@ static int run_with_notify(struct shadow *s, struct shadow *table,
 		err = -errno;
 	if (err)
 		return err;
-	given = serve_notify(s->nursery, v, nv);
+	given = serve_notify(s->nursery, s->mapper, v, nv);
 	err = remote_wait(s->mapper, &r.status);
 	if (err)
 		return err;
@@ -666,7 +740,8 @@ int shadow_new(struct nursery *n, struct shadow *parent, uint32_t id,
 	if (!err)
 		err = idmap_put(&n->shadows, (uint32_t)s->leader, s);
 	if (err) {
-		kill_shadow(s);
+		if (!kill_shadow(s))
+			err = -EINPROGRESS;
 		shadow_fini(s);
 		free(s);
 		return err;
@@ -696,7 +771,7 @@ static void executor_free(struct executor *e)
  * Take the end of a killed thread. One that hangs in the kernel (a dead file
  * server) is not waited for longer than until; the loop takes it later.
  */
-static void await_end(pid_t tid, int *left_us)
+static bool await_end(pid_t tid, int *left_us)
 {
 	struct timespec pause = { .tv_nsec = 20000 };
 	int status;
@@ -705,7 +780,7 @@ static void await_end(pid_t tid, int *left_us)
 		pid_t got = waitpid(tid, &status, __WALL | WNOHANG);
 
 		if (got < 0 || (got > 0 && !WIFSTOPPED(status)))
-			return;
+			return true;
 		if (got > 0) {
 			ptrace(PTRACE_CONT, tid, NULL, NULL);
 			continue;
@@ -713,31 +788,38 @@ static void await_end(pid_t tid, int *left_us)
 		nanosleep(&pause, NULL);
 		*left_us -= 100;	/* the timer's slack included */
 	}
+	return false;
 }
 
-/* Whoever is told of it next may rely on its locks and files being free. */
-static void kill_shadow(struct shadow *s)
+/*
+ * Whoever is told of it next may rely on its locks and files being free, and
+ * on no page of the guest being touched any more; false: not yet.
+ */
+static bool kill_shadow(struct shadow *s)
 {
 	int left_us = END_WAIT_MS * 1000;
 
 	if (s->leader <= 0)
-		return;
+		return true;
 	kill(s->leader, SIGKILL);
 	for (struct executor *e = s->executors; e; e = e->next)
 		await_end(e->tid, &left_us);
 	if (s->mapper > 0)
 		await_end(s->mapper, &left_us);
-	await_end(s->leader, &left_us);
+	/* The last thread: then its memory has gone, too. */
+	return await_end(s->leader, &left_us);
 }
 
-void shadow_free(struct shadow *s)
+int shadow_free(struct shadow *s)
 {
-	kill_shadow(s);
+	const bool ended = kill_shadow(s);
+
 	while (s->executors)
 		executor_free(s->executors);
 	idmap_take(&s->nursery->shadows, (uint32_t)s->leader);
 	shadow_fini(s);
 	free(s);
+	return ended ? 0 : -EINPROGRESS;
 }
 
 /* --- executors ---------------------------------------------------------- */
@@ -1023,6 +1105,25 @@ static void executor_stopped(struct executor *e, int status)
 	ptrace((enum __ptrace_request)how, e->tid, NULL, sig);
 }
 
+/*
+ * A stop of a thread that is nobody's: a process whose birth was not awaited,
+ * for its parent was killed at it, or an executor on its way out.
+ */
+static void stray_stopped(struct nursery *n, pid_t tid)
+{
+	struct shadow *s;
+	size_t pos = 0;
+
+	if (tid == n->first.leader || idmap_get(&n->shadows, (uint32_t)tid))
+		return;
+	while ((s = idmap_next(&n->shadows, &pos)))
+		if (s->mapper == tid)
+			return;
+	/* Only the first thread of a process has its number. */
+	syscall(SYS_tgkill, tid, tid, SIGKILL);
+	ptrace(PTRACE_CONT, tid, NULL, NULL);
+}
+
 struct shadow *nursery_stopped(struct nursery *n, pid_t tid, int status)
 {
 	struct executor *e = idmap_get(&n->executors, (uint32_t)tid);
@@ -1037,7 +1138,9 @@ struct shadow *nursery_stopped(struct nursery *n, pid_t tid, int status)
 		s->leader = 0;
 		return s;
 	}
-	if (tid == n->first.leader && !WIFSTOPPED(status))
+	if (WIFSTOPPED(status))
+		stray_stopped(n, tid);
+	else if (tid == n->first.leader)
 		n->first.leader = 0;
 	return NULL;
 }

@@ -80,6 +80,21 @@ int nursery_new(const struct rules *policy, const struct ram *ram,
 		struct nursery **out, char err[SANDBOX_ERR_MAX]);
 void nursery_free(struct nursery *n);	/* its shadows end with it */
 
+/*
+ * nursery_kill() - all of its shadows are to end; nothing but nursery_await()
+ * and nursery_free() may follow
+ */
+void nursery_kill(struct nursery *n);
+
+/*
+ * nursery_await() - until they have, their memory included
+ *
+ * For limit_ms, in whole seconds, or so. false: some have not; one that hangs
+ * in the kernel (a dead file server) does not before that lets it go. Takes
+ * the ends of all children of this process.
+ */
+bool nursery_await(struct nursery *n, unsigned int limit_ms);
+
 /* A file that EXTENT_FILE may name; takes fd over. 0, -EINVAL, -ENOMEM. */
 int nursery_file(struct nursery *n, uint32_t id, int fd);
 void nursery_file_drop(struct nursery *n, uint32_t id);
@@ -94,7 +109,13 @@ int shadow_new(struct nursery *n, struct shadow *parent, uint32_t id,
 	       uint32_t umask, uint32_t clone_flags, struct shadow **out);
 /* shadow_reset() - no guest memory, no executors any more (exec) */
 int shadow_reset(struct shadow *s);
-void shadow_free(struct shadow *s);	/* kills it */
+/*
+ * shadow_free() - kills it
+ *
+ * 0: it has ended; -EINPROGRESS: it hangs in the kernel, and may touch guest
+ * memory when that lets it go.
+ */
+int shadow_free(struct shadow *s);
 
 /*
  * shadow_thread_new() - an executor for a thread of the target

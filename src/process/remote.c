@@ -42,8 +42,7 @@ void remote_set_call(struct user_regs_struct *regs, uint64_t nr,
 	regs->r9 = args[5];
 }
 
-/* Has it ended, as far as it goes while its process has other threads? */
-static bool is_zombie(pid_t tid)
+bool remote_gone(pid_t tid)
 {
 	char path[64], *text cleanup_free = NULL, *state;
 	bool zombie;
@@ -67,7 +66,7 @@ int remote_wait(pid_t tid, int *status)
 	while (waitpid(tid, status, __WALL) < 0) {
 		if (errno != EINTR)
 			return -errno;
-		if (is_zombie(tid))
+		if (remote_gone(tid))
 			return -ESRCH;
 	}
 	return 0;

@@ -58,9 +58,16 @@ void remote_set_call(struct user_regs_struct *regs, uint64_t nr,
  * remote_wait() - waitpid(2) for one thread, any stop or end
  *
  * 0, or -ESRCH: it has ended and cannot be waited for yet. That is seen only
- * where signals interrupt the wait now and then (the tracer's tick).
+ * where signals interrupt the wait now and then (the tracer's tick, and the
+ * daemon's while it carries out a request).
  */
 int remote_wait(pid_t tid, int *status);
+
+/*
+ * remote_gone() - has the thread ended, as far as it goes while others of its
+ * process have not?
+ */
+bool remote_gone(pid_t tid);
 
 /* remote_hold() - block every signal of a stopped thread until remote_end() */
 int remote_hold(struct remote *r);

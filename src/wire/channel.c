@@ -8,8 +8,9 @@
  *	guest: claim 0 -> nonce (compare and swap), boot id, ready = nonce
  *	daemon: rings emptied, served = nonce; a process for the session
  *	... messages ...
- *	guest: claim nonce -> 0, or it dies
- *	daemon, when the process has ended: served = 0
+ *	guest: claim nonce -> 0, or its keeper does when it dies
+ *	session: shadows ended; served = 0
+ *	daemon, when process and shadows of the session have ended: served = 0
  *
  * Who owns a channel is the claim's to say on the guest side, and the table's,
  * which is no part of the shared memory, on the host side. A session ends when
@@ -17,14 +18,27 @@
  * process has ended *and* its claim has changed. So neither side can find the
  * other's leftovers in a ring: rings are emptied between the two.
  *
+ * served = 0 says more than that a session is over: no shadow of it is left,
+ * and so nobody on the host touches frames of the guest any more. Until then
+ * the guest's kernel must not use them for anything else, whoever dies in what
+ * order. What keeps it from that are descriptors of run (guest/pins.h). So
+ * every session has a *keeper* in the guest: a child of run that shares its
+ * table of descriptors (CLONE_FILES), those made later included, and nothing
+ * else; the table lives as long as either of them. When run ends, however it
+ * does, the keeper gives back the channel, waits for served = 0, or for a new
+ * daemon, and only then ends. A daemon that is killed alone leaves sessions
+ * that notice it and clear served themselves. When both are killed the guest
+ * hears nothing, and cannot tell that from a host side that is stopped with
+ * shadows at work: the keeper waits for the next daemon, which begins when the
+ * shadows of the one before have ended.
+ *
  * Signs of life. The daemon advances the header's beat; it is the parent of
  * the processes of sessions, does nothing that could hang, and says by
  * served = 0 that one of them has ended: a session that waits for a slow
  * file server is not taken for dead. A daemon that died takes its sessions
  * with it (PR_SET_PDEATHSIG) and falls silent, and a new one has another
- * number in the header. The guest advances the beat of its channel, by a
- * process of its own: run itself may be stopped (^Z) for as long as its user
- * likes. Both kinds of silence are measured as what the listener has seen of
+ * number in the header. The guest advances the beat of its channel, by its
+ * keeper: run itself may be stopped (^Z) for as long as its user likes. Both kinds of silence are measured as what the listener has seen of
  * it: time in which the listener was not running itself does not count, for
  * the machine may have been paused. A claim that comes with another boot id
  * says that all sessions of the boot before are over.
@@ -39,9 +53,11 @@
  */
 #include "wire/channel.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,6 +66,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -67,6 +84,7 @@
 #define FULL_MS		5000	/* a guest may leave its ring full so long */
 #define BEAT_MS		50
 #define GUEST_BEAT_MS	500
+#define KEEPER_LOOK_MS	200
 
 _Static_assert(sizeof(struct shm_header) <= SHM_HEADER_BYTES, "header fits");
 _Static_assert(sizeof(struct channel) % 64 == 0, "channels are cache lines");
@@ -94,8 +112,22 @@ struct end {
 	volatile uint32_t *bell;
 	void *regs;			/* owned mapping of a page */
 	uint32_t bell_value;
-	int beater;			/* closed: it ends */
-	pid_t beater_pid;
+	int run_fd, keeper_fd;		/* owned: pidfds */
+};
+
+/* What the keeper inherits, and is to close when run has ended. */
+struct kept_file {
+	int fd;
+	dev_t dev;
+	ino_t ino;
+};
+
+#define KEEPER_FILES 64
+
+struct keeper {
+	int run;		/* a pidfd */
+	struct kept_file files[KEEPER_FILES];
+	size_t n;
 };
 
 /* --- shared words --------------------------------------------------------- */
@@ -268,6 +300,112 @@ ssize_t channel_recv(struct transport *t, struct msg *msg, int *fd)
 	}
 }
 
+/* --- the keeper ----------------------------------------------------------- */
+
+/* As long as the host side may touch frames of our targets. */
+static bool let_go(const struct end *e)
+{
+	return get64(&e->head->daemon) != e->daemon ||
+	       get64(&e->ch->served) != e->nonce;
+}
+
+bool channel_settled(struct transport *t)
+{
+	return let_go(t->priv);
+}
+
+/* The channel is given back: our side of the session is over. */
+static void leave(struct end *e)
+{
+	swap64(&e->ch->ready, e->nonce, 0);
+	swap64(&e->ch->claim, e->nonce, 0);
+	ring_bell(e);
+}
+
+static void note_files(struct keeper *k)
+{
+	const struct dirent *entry;
+	DIR *d = opendir("/proc/self/fd");
+	struct stat st;
+
+	while (d && (entry = readdir(d)) && k->n < KEEPER_FILES) {
+		int fd = atoi(entry->d_name);
+
+		if (entry->d_name[0] == '.' || fd == dirfd(d) ||
+		    fstat(fd, &st) < 0)
+			continue;
+		k->files[k->n++] = (struct kept_file){ fd, st.st_dev,
+						       st.st_ino };
+	}
+	if (d)
+		closedir(d);
+}
+
+/* Others wait for the end of what was run's alone to keep open. */
+static void close_files(const struct keeper *k)
+{
+	for (size_t i = 0; i < k->n; i++) {
+		const struct kept_file *f = &k->files[i];
+		struct stat st;
+
+		if (fstat(f->fd, &st) == 0 && st.st_dev == f->dev &&
+		    st.st_ino == f->ino)
+			close(f->fd);
+	}
+}
+
+static _Noreturn void keep(struct end *e, const struct keeper *k)
+{
+	struct pollfd p = { .fd = k->run, .events = POLLIN };
+	sigset_t all;
+
+	prctl(PR_SET_NAME, "darkshadow-keep");
+	/* Neither the terminal's signals nor anybody's are for us. */
+	setsid();
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, NULL);
+	while (poll(&p, 1, GUEST_BEAT_MS) <= 0)
+		if (get64(&e->ch->claim) == e->nonce)
+			__atomic_fetch_add(&e->ch->beat, 1, __ATOMIC_RELAXED);
+	close_files(k);
+	leave(e);
+	for (int ms = 1; !let_go(e); ms = ms < KEEPER_LOOK_MS ? 2 * ms : ms)
+		(void)poll(NULL, 0, ms);
+	_exit(0);
+}
+
+static int start_keeper(struct end *e)
+{
+	struct keeper k = { .n = 0 };
+	pid_t pid;
+
+	k.run = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	if (k.run < 0)
+		return -errno;
+	note_files(&k);
+	e->run_fd = k.run;
+	pid = (pid_t)syscall(SYS_clone, CLONE_FILES | CLONE_PIDFD | SIGCHLD,
+			     NULL, &e->keeper_fd, NULL, NULL);
+	if (pid == 0)
+		keep(e, &k);
+	if (pid < 0) {
+		close_fd(&e->run_fd);
+		return -errno;
+	}
+	return 0;
+}
+
+static void end_keeper(struct end *e)
+{
+	/* By descriptor: who waits for any child may have taken its end. */
+	if (e->keeper_fd >= 0) {
+		syscall(SYS_pidfd_send_signal, e->keeper_fd, SIGKILL, NULL, 0);
+		waitid(P_PIDFD, (id_t)e->keeper_fd, NULL, WEXITED);
+	}
+	close_fd(&e->keeper_fd);
+	close_fd(&e->run_fd);
+}
+
 static void end_free(struct end *e)
 {
 	if (e->regs)
@@ -283,16 +421,15 @@ void channel_close(struct transport *t)
 
 	close_fd(&t->fd);
 	if (is_host(e)) {
-		/* The rest is the parent's to do, when we have ended. */
+		/* All has been let go. Our parent says so, too, when we have
+		 * ended; but it may not be there any more. */
+		swap64(&e->ch->served, e->nonce, 0);
 		free(e);
 		return;
 	}
-	close_fd(&e->beater);
-	if (e->beater_pid > 0)
-		waitpid(e->beater_pid, NULL, 0);
-	swap64(&e->ch->ready, e->nonce, 0);
-	swap64(&e->ch->claim, e->nonce, 0);
-	ring_bell(e);
+	leave(e);
+	if (!t->keep || channel_settled(t))
+		end_keeper(e);
 	end_free(e);
 }
 
@@ -315,43 +452,6 @@ static void boot_id(uint64_t boot[2])
 		boot[digits / 16] = boot[digits / 16] << 4 | digit;
 		digits++;
 	}
-}
-
-/* Lives as long as the write end of its pipe is open: as long as run. */
-static _Noreturn void beat_on(struct end *e, int fd)
-{
-	struct pollfd p = { .events = POLLIN };
-
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	prctl(PR_SET_NAME, "darkshadow-beat");
-	/* Neither the terminal's signals nor its descriptors are for us. */
-	setsid();
-	p.fd = dup2(fd, STDIN_FILENO);
-	syscall(SYS_close_range, STDIN_FILENO + 1, ~0U, 0);
-	while (poll(&p, 1, GUEST_BEAT_MS) <= 0 &&
-	       get64(&e->ch->claim) == e->nonce)
-		__atomic_fetch_add(&e->ch->beat, 1, __ATOMIC_RELAXED);
-	_exit(0);
-}
-
-static int start_beater(struct end *e)
-{
-	int fds[2];
-
-	if (pipe2(fds, O_CLOEXEC) < 0)
-		return -errno;
-	e->beater_pid = fork();
-	if (e->beater_pid == 0) {
-		close(fds[1]);
-		beat_on(e, fds[0]);
-	}
-	close(fds[0]);
-	if (e->beater_pid < 0) {
-		close(fds[1]);
-		return -errno;
-	}
-	e->beater = fds[1];
-	return 0;
 }
 
 /* The header is the host's, which we have to trust, but it may not be there. */
@@ -438,12 +538,9 @@ static int get_served(struct end *e, struct backoff *b)
 	}
 	err = await_service(e, b);
 	if (!err)
-		err = start_beater(e);
-	if (err) {
-		swap64(&e->ch->ready, e->nonce, 0);
-		swap64(&e->ch->claim, e->nonce, 0);
-		ring_bell(e);
-	}
+		err = start_keeper(e);
+	if (err)
+		leave(e);
 	return err;
 }
 
@@ -457,7 +554,8 @@ int channel_connect(struct transport *t, const struct transport_ops *ops,
 	if (!e)
 		return -ENOMEM;
 	*e = (struct end){ .head = shm, .shm = shm, .size = size,
-			   .bell = bell, .beater = -1 };
+			   .bell = bell, .run_fd = -1,
+			   .keeper_fd = -1 };
 	backoff_init(&t->backoff, 2 * MS_NS, 2 * MS_NS);
 	err = size < SHM_HEADER_BYTES ? -EAGAIN : get_served(e, &t->backoff);
 	if (err) {
@@ -480,6 +578,7 @@ enum place_state {
 	PLACE_IDLE,
 	PLACE_CLAIMED,		/* and not ready yet */
 	PLACE_SERVED,
+	PLACE_LEAVING,		/* its process has ended, its shadows not */
 	PLACE_ENDED,		/* on our side: the claim has to go */
 };
 
@@ -500,6 +599,7 @@ struct table {
 	uint64_t beat_ms;
 	uint32_t doorbell;
 	const int *bells;
+	int ram_fd;		/* borrowed, or -1 */
 	uint32_t *evicted;	/* shared with our children, CHANNELS_MAX */
 	struct place places[CHANNELS_MAX];
 };
@@ -520,7 +620,36 @@ static void publish(struct table *tb)
 	tb->beat_ms = now_ms();
 }
 
-int table_new(struct table **out, const int *bells)
+/*
+ * Shadows map the guest's memory through an open file of their daemon's. A
+ * lock that belongs to that open file (F_OFD_SETLK) lasts until the last of
+ * them is no more, mappings included, whoever was killed in what order. Which
+ * byte of it is locked says which daemon's they are.
+ */
+static struct flock mark_of(uint64_t daemon, short type)
+{
+	return (struct flock){ .l_type = type, .l_whence = SEEK_SET,
+			       .l_start = (off_t)(daemon >> 2), .l_len = 1 };
+}
+
+static int set_mark(const struct table *tb)
+{
+	struct flock mark = mark_of(tb->daemon, F_RDLCK);
+
+	return tb->ram_fd >= 0 && fcntl(tb->ram_fd, F_OFD_SETLK, &mark) < 0 ?
+	       -errno : 0;
+}
+
+static bool is_marked(const struct table *tb, uint64_t daemon)
+{
+	struct flock mark = mark_of(daemon, F_WRLCK);
+
+	return tb->ram_fd >= 0 && daemon != tb->daemon &&
+	       fcntl(tb->ram_fd, F_OFD_GETLK, &mark) == 0 &&
+	       mark.l_type != F_UNLCK;
+}
+
+int table_new(struct table **out, const int *bells, int ram_fd)
 {
 	struct table *tb = calloc(1, sizeof(*tb));
 	int err;
@@ -528,6 +657,9 @@ int table_new(struct table **out, const int *bells)
 	if (!tb)
 		return -ENOMEM;
 	err = new_nonce(&tb->daemon);
+	tb->ram_fd = ram_fd;
+	if (!err)
+		err = set_mark(tb);
 	tb->bells = bells;
 	tb->evicted = mmap(NULL, CHANNELS_MAX * sizeof(*tb->evicted),
 			   PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
@@ -548,6 +680,15 @@ void table_evict(struct table *tb)
 		set32(&tb->evicted[i], 1);
 }
 
+static bool table_busy(const struct table *tb)
+{
+	for (uint32_t i = 0; i < tb->channels; i++)
+		if (tb->places[i].state == PLACE_SERVED ||
+		    tb->places[i].state == PLACE_LEAVING)
+			return true;
+	return false;
+}
+
 int table_attach(struct table *tb, void *shm, size_t size)
 {
 	uint32_t channels = shm_channels(size);
@@ -555,9 +696,13 @@ int table_attach(struct table *tb, void *shm, size_t size)
 
 	if (channels == 0 || channels < tb->channels)
 		return -ENOSPC;
+	/* The guest may have written there: then it waits, or loses. */
+	if (is_marked(tb, get64(&h->daemon)))
+		return -EINPROGRESS;
 	table_evict(tb);
 	if (tb->shm) {
-		set64(&((struct shm_header *)tb->shm)->daemon, 0);
+		if (!table_busy(tb))
+			set64(&((struct shm_header *)tb->shm)->daemon, 0);
 		munmap(tb->shm, tb->size);
 	}
 	/* Whoever served here before: its guests see that it is over. */
@@ -590,11 +735,47 @@ static void take_away(struct channel *ch, struct place *p)
 	p->state = PLACE_IDLE;
 }
 
-static bool place_look(struct channel *ch, struct place *p)
+static void place_end(struct table *tb, uint32_t i)
 {
+	struct channel *ch = shm_channel(tb->shm, i);
+	struct place *p = &tb->places[i];
+
+	p->state = PLACE_ENDED;
+	p->pid = -1;
+	set64(&ch->served, 0);
+	/* Nobody is left in a machine that is gone to take it back. */
+	if (get32(&tb->evicted[i]))
+		take_away(ch, p);
+}
+
+/*
+ * Its process has ended: of itself, when all its shadows had; or it was
+ * killed, and they with it, which takes them a moment. They are of its process
+ * group, and our children now.
+ */
+static void place_leave(struct table *tb, uint32_t i)
+{
+	struct place *p = &tb->places[i];
+	pid_t got;
+
+	p->state = PLACE_LEAVING;
+	do
+		got = waitpid(-p->pid, NULL, WNOHANG | __WALL);
+	while (got > 0);
+	if (got < 0)
+		place_end(tb, i);
+}
+
+static bool place_look(struct table *tb, uint32_t i)
+{
+	struct channel *ch = shm_channel(tb->shm, i);
+	struct place *p = &tb->places[i];
 	uint64_t claim = get64(&ch->claim);
 
 	switch (p->state) {
+	case PLACE_LEAVING:
+		place_leave(tb, i);
+		return false;
 	case PLACE_SERVED:
 		/* Judged all the time: its end is not the first we hear. */
 		(void)judge_silent(&p->judge, get32(&ch->beat),
@@ -634,8 +815,7 @@ bool table_look(struct table *tb)
 	if (now_ms() - tb->beat_ms >= BEAT_MS)
 		publish(tb);
 	for (uint32_t i = 0; i < tb->channels; i++)
-		any = place_look(shm_channel(tb->shm, i), &tb->places[i]) ||
-		      any;
+		any = place_look(tb, i) || any;
 	return any;
 }
 
@@ -684,7 +864,8 @@ static int accept_place(struct table *tb, uint32_t i, struct transport *t)
 	p->state = PLACE_SERVED;
 	p->pid = 0;
 	*e = (struct end){ .head = tb->shm, .ch = ch, .nonce = p->nonce,
-			   .evicted = &tb->evicted[i], .beater = -1 };
+			   .evicted = &tb->evicted[i], .run_fd = -1,
+			   .keeper_fd = -1 };
 	judge_init(&e->judge, get32(&ch->beat));
 	ring_init(&ch->to_host);
 	ring_init(&ch->to_guest);
@@ -709,19 +890,6 @@ int table_accept(struct table *tb, const struct transport_ops *ops,
 		return accept_place(tb, i, t);
 	}
 	return -EAGAIN;
-}
-
-static void place_end(struct table *tb, uint32_t i)
-{
-	struct channel *ch = shm_channel(tb->shm, i);
-	struct place *p = &tb->places[i];
-
-	p->state = PLACE_ENDED;
-	p->pid = -1;
-	set64(&ch->served, 0);
-	/* Nobody is left in a machine that is gone to take it back. */
-	if (get32(&tb->evicted[i]))
-		take_away(ch, p);
 }
 
 void table_handed(struct table *tb, struct transport *t, pid_t pid)
@@ -751,7 +919,7 @@ void table_ended(struct table *tb, pid_t pid)
 	for (uint32_t i = 0; i < tb->channels; i++)
 		if (tb->places[i].state == PLACE_SERVED &&
 		    tb->places[i].pid == pid)
-			place_end(tb, i);
+			place_leave(tb, i);
 }
 
 void table_leave(struct table *tb)
@@ -764,7 +932,9 @@ void table_free(struct table *tb)
 {
 	table_evict(tb);
 	if (tb->shm) {
-		set64(&((struct shm_header *)tb->shm)->daemon, 0);
+		/* A session that is still there is to speak for itself. */
+		if (!table_busy(tb))
+			set64(&((struct shm_header *)tb->shm)->daemon, 0);
 		munmap(tb->shm, tb->size);
 	}
 	munmap(tb->evicted, CHANNELS_MAX * sizeof(*tb->evicted));

@@ -42,7 +42,8 @@ struct channel {
 	uint64_t boot[2];	/* of the guest, to tell a reboot */
 	uint32_t beat;
 	/* The host's. */
-	_Alignas(64) uint64_t served;	/* the claim that is, or 0 */
+	_Alignas(64) uint64_t served;	/* the claim that is, or 0: nobody
+					 * touches that guest's frames */
 	uint64_t refused;	/* the claim that will not be, or 0 */
 	struct ring to_host, to_guest;
 };
@@ -81,15 +82,16 @@ struct table;
  * table_new() - the daemon's view of memory of size bytes
  *
  * bells: eventfds that the guest can ring, BELLS of them, borrowed; or NULL.
- * 0; -ENOSPC: not even one channel fits; -errno.
+ * ram_fd: see listener_open(). 0 or -errno.
  */
-int table_new(struct table **out, const int *bells);
+int table_new(struct table **out, const int *bells, int ram_fd);
 
 /*
  * table_attach() - serve in this memory from now on, resetting what is in it
  *
  * Taken over (munmap) with success. Sessions that are served in another one
- * come to their end. -ENOSPC: not even one channel fits.
+ * come to their end. -ENOSPC: not even one channel fits. -EINPROGRESS: shadows
+ * of the daemon that served there are left.
  */
 int table_attach(struct table *tb, void *shm, size_t size);
 
@@ -117,6 +119,7 @@ ssize_t channel_send(struct transport *t, const struct msg *msg, int fd);
 ssize_t channel_recv(struct transport *t, struct msg *msg, int *fd);
 void channel_close(struct transport *t);
 bool channel_pending(struct transport *t);
+bool channel_settled(struct transport *t);
 void channel_beat(struct transport *t);
 
 #endif

@@ -423,7 +423,9 @@ static void visit_again(struct server *s)
 	err = visit(s);
 	if (err && err != -EAGAIN)
 		warn(s, err == -EADDRINUSE ? "another daemon does" :
-					     strerror(-err));
+			err == -EINPROGRESS ? "shadows of an earlier daemon"
+					      " have yet to end" :
+					      strerror(-err));
 }
 
 /* It has nothing to tell us: it goes, or there is room to talk again. */
@@ -501,13 +503,13 @@ static int watch(struct server *s)
 	return 0;
 }
 
-static int server_start(struct server *s, bool visits)
+static int server_start(struct server *s, bool visits, int ram_fd)
 {
 	int mem cleanup_fd = -1;
 	int err = make_bells(s);
 
 	if (!err)
-		err = table_new(&s->table, s->bells);
+		err = table_new(&s->table, s->bells, ram_fd);
 	if (err)
 		return err;
 	err = make_memory(&mem);
@@ -522,7 +524,7 @@ static int server_start(struct server *s, bool visits)
 		err = watch(s);
 	if (!err && visits) {
 		err = visit(s);
-		if (err == -EAGAIN)
+		if (err == -EAGAIN || err == -EINPROGRESS)
 			err = 0;
 	}
 	if (err)
@@ -541,7 +543,7 @@ static int hypercall_listen(struct listener *l, const char *args)
 	s = server_alloc(visits ? args + strlen(CONNECT) : args);
 	if (!s)
 		return -ENOMEM;
-	err = server_start(s, visits);
+	err = server_start(s, visits, l->ram_fd);
 	if (err) {
 		server_free(s);
 		return err;
@@ -618,4 +620,5 @@ const struct transport_ops hypercall_ops = {
 	.pending = channel_pending,
 	.claimed = hypercall_claimed,
 	.beat = channel_beat,
+	.settled = channel_settled,
 };

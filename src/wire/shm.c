@@ -153,7 +153,7 @@ static int shm_listen(struct listener *l, const char *args)
 	own = calloc(1, sizeof(*own));
 	if (!own)
 		return -ENOMEM;
-	err = table_new(&own->table, NULL);
+	err = table_new(&own->table, NULL, l->ram_fd);
 	if (!err) {
 		err = attach(own->table, fd, size);
 		if (err)
@@ -223,4 +223,5 @@ const struct transport_ops shm_ops = {
 	.pending = channel_pending,
 	.claimed = shm_claimed,
 	.beat = channel_beat,
+	.settled = channel_settled,
 };

@@ -158,12 +158,18 @@ void transport_beat(struct transport *t)
 		t->ops->beat(t);
 }
 
+bool transport_settled(struct transport *t)
+{
+	return !t->ops || !t->ops->settled || t->ops->settled(t);
+}
+
 int listener_open(struct listener *l, const struct transport_ops *ops,
-		  const char *args)
+		  const char *args, int ram_fd)
 {
 	int err;
 
 	*l = LISTENER_NONE;
+	l->ram_fd = ram_fd;
 	err = ops->listen(l, args);
 	if (!err)
 		l->ops = ops;

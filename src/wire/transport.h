@@ -19,7 +19,7 @@
 
 /* Start with TRANSPORT_NONE: then transport_fini() is always allowed. */
 #define TRANSPORT_NONE	((struct transport){ .fd = -1 })
-#define LISTENER_NONE	((struct listener){ .fd = -1 })
+#define LISTENER_NONE	((struct listener){ .fd = -1, .ram_fd = -1 })
 
 struct transport {
 	const struct transport_ops *ops;
@@ -27,6 +27,7 @@ struct transport {
 	void *priv;		/* owned by the implementation */
 	struct backoff backoff;	/* where memory is looked at */
 	bool carries_fds;
+	bool keep;		/* guest: see transport_settled() */
 	uint64_t bytes_sent;	/* for --stats */
 	uint64_t bytes_received;
 };
@@ -35,6 +36,7 @@ struct transport {
 struct listener {
 	const struct transport_ops *ops;
 	int fd;			/* owned; readable when there is something, or -1 */
+	int ram_fd;		/* borrowed, or -1 */
 	void *priv;
 	struct backoff backoff;
 };
@@ -72,6 +74,8 @@ struct transport_ops {
 	bool (*claimed)(struct listener *l);
 	/* A sign of life for the peer, or NULL. */
 	void (*beat)(struct transport *t);
+	/* transport_settled(), or NULL: always */
+	bool (*settled)(struct transport *t);
 };
 
 /*
@@ -143,14 +147,29 @@ int transport_wait(struct transport *t, int other);
 void transport_beat(struct transport *t);
 
 /*
+ * transport_settled() - the guest side: is all over on the host?
+ *
+ * Then no shadow of this session is left there to touch what it was told of,
+ * and no transport_recv() will have anything. As long as it is not so, what
+ * the caller has open holds the frames that shadows map; if that is to outlive
+ * the caller, .keep set makes transport_fini() leave it to a process that
+ * waits for it. (One that is killed need not say so.)
+ */
+bool transport_settled(struct transport *t);
+
+/*
  * listener_open() - the daemon's side of SPEC = NAME:ARGS
  *
- * 0 or -errno. -EADDRINUSE: another daemon serves there. -EINVAL: args are not
+ * ram_fd: an open file of the daemon's own, borrowed, through which all of its
+ * shadows have the guest's memory, or -1: there is none.
+ *
+ * 0 or -errno. -EINPROGRESS: worth another try, shadows of an earlier daemon
+ * have yet to end. -EADDRINUSE: another daemon serves there. -EINVAL: args are not
  * understood, or the file cannot be used. -ENOSPC: the file is too small.
  * -EEXIST: the file holds something else.
  */
 int listener_open(struct listener *l, const struct transport_ops *ops,
-		  const char *args);
+		  const char *args, int ram_fd);
 int listener_wait(struct listener *l, int other);	/* see above */
 int listener_accept(struct listener *l, struct transport *t);
 void listener_handed(struct listener *l, struct transport *t, pid_t pid);

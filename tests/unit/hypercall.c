@@ -76,7 +76,7 @@ static pid_t daemon_at(const char *args)
 		log_set_level(LOG_ERROR);
 		if (rules_add(&policy, "net", text) < 0)
 			_exit(2);
-		err = listener_open(&l, &hypercall_ops, args);
+		err = listener_open(&l, &hypercall_ops, args, -1);
 		if (write(fds[1], &err, sizeof(err)) < 0 || err)
 			_exit(3);
 		close(fds[1]);

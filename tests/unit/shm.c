@@ -154,6 +154,8 @@ static _Noreturn void real_daemon(struct listener *l)
 	_exit(0);
 }
 
+static int ram_fd = -1;		/* of daemons that are started */
+
 /* Its process id; it serves when this returns. Negative: -errno of listen. */
 static pid_t daemon_at(const char *spec, void (*run)(struct listener *))
 {
@@ -169,7 +171,7 @@ static pid_t daemon_at(const char *spec, void (*run)(struct listener *))
 		struct listener l;
 
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		err = listener_open(&l, ops, args);
+		err = listener_open(&l, ops, args, ram_fd);
 		if (write(fds[1], &err, sizeof(err)) < 0 || err)
 			_exit(4);
 		close(fds[0]);
@@ -576,17 +578,13 @@ static void test_places(const char *path)
 	ok(good && daemon == -EEXIST, "a file that holds something else is left alone");
 }
 
-static void test_ends(const char *path)
+/* The first child of a daemon, or -1. */
+static pid_t session_of(pid_t daemon)
 {
-	pid_t daemon = shm_daemon(path, real_daemon), session;
-	struct transport t, later;
 	char name[64];
-	uint64_t began;
+	pid_t session;
 	FILE *f;
-	int err;
-	bool good = reach_in(&t, path, 2000) == 0 && ask(&t);
 
-	ok(good, "the real daemon answers");
 	snprintf(name, sizeof(name), "/proc/%d/task/%d/children", daemon,
 		 daemon);
 	f = fopen(name, "re");
@@ -594,15 +592,39 @@ static void test_ends(const char *path)
 		session = -1;
 	if (f)
 		fclose(f);
+	return session;
+}
+
+static void test_ends(const char *path)
+{
+	pid_t daemon = shm_daemon(path, real_daemon), session;
+	struct transport t, later;
+	uint64_t began;
+	int err;
+	bool good = reach_in(&t, path, 2000) == 0 && ask(&t);
+
+	ok(good, "the real daemon answers");
+	session = session_of(daemon);
 	if (session > 0)
 		kill(session, SIGKILL);
 	ok(session > 0 && how_it_ends(&t, 2000) == -EPIPE,
 	   "a session that was killed is gone for its guest");
 	transport_fini(&t);
 	good = reach_in(&t, path, 2000) == 0 && ask(&t);
+	end(daemon, SIGKILL);
+	ok(good && how_it_ends(&t, 1000) == -EPIPE && transport_settled(&t),
+	   "a daemon that was killed alone: its session says so");
+	transport_fini(&t);
+	daemon = shm_daemon(path, real_daemon);
+	good = reach_in(&t, path, 2000) == 0 && ask(&t);
+	session = session_of(daemon);
+	kill(daemon, SIGSTOP);
+	kill(session, SIGKILL);
 	began = ms();
 	end(daemon, SIGKILL);
 	err = how_it_ends(&t, 10000);
+	ok(!transport_settled(&t),
+	   "a guest does not take silence for the end of the shadows");
 	ok(good && err == -EPIPE && ms() - began > 1000,
 	   "a daemon that was killed is gone for its guest, after its silence");
 	began = ms();
@@ -712,6 +734,26 @@ static void test_stopped_guest(const char *path)
 	   "the heart of a guest beats while it is stopped, not when killed");
 	munmap(shm, size);
 	end(daemon, SIGKILL);
+}
+
+/* Something that an earlier daemon's shadows have open: here, it is us. */
+static void test_left_behind(const char *path)
+{
+	int earlier = open(file("ram"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	pid_t daemon;
+
+	ram_fd = earlier;
+	daemon = shm_daemon(path, echo_daemon);
+	ok(daemon > 0 && serves(path), "a daemon that has the guest's memory");
+	end(daemon, SIGKILL);
+	ram_fd = open(file("ram"), O_RDWR | O_CLOEXEC);
+	ok(shm_daemon(path, echo_daemon) == -EINPROGRESS,
+	   "a daemon does not begin before what the last one left has gone");
+	close(earlier);
+	daemon = shm_daemon(path, echo_daemon);
+	ok(daemon > 0 && serves(path), "and then it does");
+	end(daemon, SIGKILL);
+	close_fd(&ram_fd);
 }
 
 /* A claim that comes with another boot id, by hand. */
@@ -1005,6 +1047,7 @@ int main(void)
 	test_ends(file("ends"));
 	test_deaf_guest(file("deaf"));
 	test_stopped_guest(file("stopped"));
+	test_left_behind(file("left"));
 	test_reboot(file("reboot"));
 	test_twins(file("twins"));
 	test_seal();

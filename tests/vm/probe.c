@@ -13,6 +13,7 @@
  *	probe pressure PERCENT SECONDS
  *				takes so much of the memory that is available,
  *				and holds it for a while
+ *	probe channels FILE	counts the channels in it that are claimed
  *
  * One finding a line, "name: value"; an errno is given by its name.
  */
@@ -32,6 +33,8 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+#include "wire/channel.h"
 
 #define PAGE 4096ul
 #define SHM_SIZE (4ul << 20)
@@ -210,6 +213,20 @@ static int do_splice(char **argv)
 	return 0;
 }
 
+static int do_channels(char **argv)
+{
+	char *p = must_map(SHM_SIZE, PROT_READ, MAP_SHARED,
+			   must_open(argv[0], O_RDONLY));
+	const volatile struct shm_header *head = (void *)p;
+	unsigned int claimed = 0;
+
+	for (uint32_t i = 0; i < head->channels && i < CHANNELS_MAX; i++)
+		claimed += ((volatile struct channel *)shm_channel(p, i))
+			   ->claim != 0;
+	printf("%u\n", claimed);
+	return 0;
+}
+
 static int do_shared(char **argv)
 {
 	int fd = must_open(argv[0], O_RDWR);
@@ -263,6 +280,7 @@ static const struct {
 	{ "peek", 2, do_peek },		{ "poke", 3, do_poke },
 	{ "uring", 1, do_uring },	{ "splice", 1, do_splice },
 	{ "shared", 1, do_shared },	{ "pressure", 2, do_pressure },
+	{ "channels", 1, do_channels },
 };
 
 int main(int argc, char **argv)
