@@ -126,7 +126,7 @@ _darkshadow_options() {
 	case $1 in
 	run)
 		echo '-f --forward= -p --policy= -t --transport= -s --stats
-			--eager= --no-huge --verify --trace= --timeout= -q --quiet -v --verbose --help'
+			--eager= --max-regions= --no-huge --verify --trace= --timeout= -q --quiet -v --verbose --help'
 		;;
 	host)
 		echo '-t --transport= -p --policy= -a --allow= -m --vm=

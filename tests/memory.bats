@@ -110,6 +110,10 @@ load helpers
 	victim memory lists_far_away
 }
 
+@test "pages here and there of 512 MiB" {
+	victim memory scattered
+}
+
 @test "all of it holds with everything forwarded" {
 	victim_all memory
 }

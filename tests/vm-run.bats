@@ -207,3 +207,27 @@ run-qemu" ]
 	[[ $output = *run-qemu*yes* ]]
 	[[ $output = *run-uml*yes* ]]
 }
+
+@test "over its budget a shadow forgets what was not needed for longest" {
+	budget() {
+		guest env VICTIM_SHADOWED=1 "$DARKSHADOW" run --stats \
+			--verify --max-regions 1000 -- "$VICTIMS/memory" \
+			/mnt/vm-host scattered 2>&1 | tee "$TESTDIR/stats"
+		[ "${PIPESTATUS[0]}" -eq 0 ]
+		grep -q 'budget: [0-9]* regions dropped' "$TESTDIR/stats"
+		grep -q 'pages compared, 0 stale' "$TESTDIR/stats"
+	}
+	each budget
+}
+
+@test "files that shrink, memory of odd kinds and in far places" {
+	odd() {
+		run -0 guest env VICTIM_SHADOWED=1 \
+			VICTIM_LOCAL=/run/ds-local "$DARKSHADOW" run --stats \
+			--verify -- "$VICTIMS/memory" /mnt/vm-host truncated \
+			opened_up dev_zero given_back lists_far_away \
+			reservations sysv_shared deep_stack
+		[[ $output == *"pages compared, 0 stale"* ]]
+	}
+	each odd
+}

@@ -79,6 +79,7 @@ struct mm_view {
 struct pin {
 	uint64_t start, end;
 	uint32_t slot;
+	uint64_t wanted;	/* mm->calls of then */
 };
 
 struct mm {
@@ -94,6 +95,7 @@ struct mm {
 	bool writes_files;	/* in a VM: by mappings, or has done so */
 	struct pin *pins;	/* in a VM: owned, sorted, disjoint */
 	size_t npins, pins_cap;
+	uint64_t calls;		/* in a VM: that were settled */
 	struct idmap sites;	/* outside of files, that were looked at */
 };
 

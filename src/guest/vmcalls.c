@@ -77,7 +77,8 @@ static int pin_once(struct tracer *tr, struct task *t, uint64_t start,
 		struct iovec iov;
 	} *m = (void *)((char *)t->slot + SLOT_ASIDE);
 	const uint64_t at = task_slot_gva(t) + SLOT_ASIDE;
-	struct pin pin = { .start = start, .end = end };
+	struct pin pin = { .start = start, .end = end,
+			   .wanted = t->proc->mm->calls };
 	int64_t r;
 	int err = pinner_take(tr->memory.pinner, &pin.slot);
 
@@ -1057,6 +1058,88 @@ static int settle_doubts(struct settling *st, struct range at)
 	return err;
 }
 
+/* --- the budget ------------------------------------------------------------ */
+
+/*
+ * The host's kernel maps no more than vm.max_map_count regions for a shadow.
+ * Of large mappings, which are shadowed as calls need them, what has not been
+ * needed for longest is forgotten when there are too many, pin by pin.
+ */
+static size_t regions_in(const struct mm *mm, uint64_t start, uint64_t end)
+{
+	const struct region *r = mm_find(mm, start);
+	size_t n = 0;
+
+	for (; r && r < mm->v + mm->n && r->start < end; r++)
+		n++;
+	return n;
+}
+
+static int by_age(const void *a, const void *b)
+{
+	const struct pin *x = a, *y = b;
+
+	return x->wanted < y->wanted ? -1 : x->wanted > y->wanted;
+}
+
+/* Pins of large mappings that this call does not need; sorted by age. */
+static size_t find_cold(const struct settling *st, struct pin *out)
+{
+	const struct mm *mm = st->s.t->proc->mm;
+	const struct maps *maps = &st->s.maps;
+	size_t n = 0;
+
+	for (size_t i = 0, l = 0; i < mm->npins; i++) {
+		const struct pin *pin = &mm->pins[i];
+
+		while (l < maps->n && maps->v[l].end <= pin->start)
+			l++;
+		if (l < maps->n && pin->wanted < mm->calls &&
+		    !is_small(&st->s, &maps->v[l]))
+			out[n++] = *pin;
+	}
+	qsort(out, n, sizeof(*out), by_age);
+	return n;
+}
+
+static int keep_budget(struct settling *st)
+{
+	struct tracer *tr = st->s.tr;
+	struct mm *mm = st->s.t->proc->mm;
+	struct pin *cold cleanup_free = NULL;
+	size_t n, i, gone = 0;
+	int err;
+
+	if (mm->n <= tr->max_regions || !mm->npins)
+		return 0;
+	err = settle_begin(st);
+	if (err)
+		return err;
+	cold = calloc(mm->npins, sizeof(*cold));
+	if (!cold)
+		return -ENOMEM;
+	n = find_cold(st, cold);
+	/* A quarter more than has to go, or every call would do this. */
+	for (i = 0; i < n && !err && mm->n > tr->max_regions / 4 * 3; i++) {
+		gone += regions_in(mm, cold[i].start, cold[i].end);
+		err = mm_remove(mm, cold[i].start, cold[i].end);
+	}
+	shadow_tell_all(tr, mm);
+	while (i-- > 0)
+		unpin(tr, st->s.t, cold[i].start, cold[i].end);
+	tr->stats.evicted += gone;
+	log_debug("process %d: %zu regions forgotten, %zu left", st->s.t->tid,
+		  gone, mm->n);
+	return err;
+}
+
+static void stamp_pins(struct mm *mm, struct range at)
+{
+	for (size_t i = mm_pin_find(mm, at.start);
+	     i < mm->npins && mm->pins[i].start < at.end; i++)
+		mm->pins[i].wanted = mm->calls;
+}
+
 static void want(void *ctx, struct range at, bool written)
 {
 	struct settling *st = ctx;
@@ -1066,6 +1149,7 @@ static void want(void *ctx, struct range at, bool written)
 		st->err = settle_wanted(st, at);
 	if (!st->err)
 		st->err = settle_doubts(st, at);
+	stamp_pins(st->s.t->proc->mm, at);
 }
 
 static int pagemap_settle(struct tracer *tr, struct task *t,
@@ -1075,10 +1159,13 @@ static int pagemap_settle(struct tracer *tr, struct task *t,
 	const struct range slot = { task_slot_gva(t),
 				    task_slot_gva(t) + SLOT_STRIDE };
 
+	t->proc->mm->calls++;
 	st.err = settle_fresh(&st);
 	want(&st, slot, true);
 	if (call)
 		visit_pointers(&(struct visit){ want, &st }, t, call);
+	if (!st.err)
+		st.err = keep_budget(&st);
 	settle_end(&st);
 	if (!st.err && call && tr->verify)
 		verify_call(tr, t, call);

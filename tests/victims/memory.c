@@ -810,6 +810,36 @@ static void lists_far_away(void)
 	sys(close(fd));
 }
 
+/* Pages here and there of 512 MiB, and what was there before is still so. */
+static void scattered(void)
+{
+	enum { PAGES = 1 << 17, READS = 1500 };
+	static uint32_t where[READS];
+	int fd = source(MIB);
+	unsigned char *p = map(PAGES * 4096ul, RW, MAP_PRIVATE |
+			       MAP_NORESERVE);
+
+	for (uint32_t i = 0; i < READS; i++) {
+		/* Every page of them once: the factor is odd. */
+		where[i] = i * 40503u % PAGES;
+		pattern_read(fd, p + where[i] * 4096ul, 4096, i, "scattered");
+		if (i % 8 == 0)
+			pattern_read(fd, p + where[i / 2] * 4096ul, 4096,
+				     i / 2, "once more");
+	}
+	for (uint32_t i = 0; i < READS; i++)
+		pattern_check(p + where[i] * 4096ul, 4096, i, "afterwards");
+	for (uint32_t i = 0; i < READS; i += 7) {
+		unsigned char buf[4096];
+
+		same(pwrite(fd, p + where[i] * 4096ul, 4096, (off_t)MIB), 4096);
+		same(pread(fd, buf, sizeof(buf), (off_t)MIB), sizeof(buf));
+		pattern_check(buf, sizeof(buf), i, "as the host sees it");
+	}
+	sys(munmap(p, PAGES * 4096ul));
+	sys(close(fd));
+}
+
 static void locked(void)
 {
 	int fd = source(MIB);
@@ -837,7 +867,7 @@ int main(int argc, char **argv)
 		CASE(reservations), CASE(many_mappings), CASE(generated_code),
 		CASE(refusals), CASE(locked), CASE(truncated),
 		CASE(opened_up), CASE(dev_zero), CASE(given_back),
-		CASE(lists_far_away),
+		CASE(lists_far_away), CASE(scattered),
 	};
 
 	return VICTIM_MAIN(argc, argv, cases);

@@ -64,8 +64,9 @@ tune 5 $mm/transparent_hugepage/khugepaged/alloc_sleep_millisecs
 tune 1 /proc/sys/kernel/numa_balancing
 tune 100 /proc/sys/vm/compaction_proactiveness
 tune 100 /proc/sys/vm/swappiness
-for module in mm/zsmalloc drivers/block/zram/zram; do
-	busybox insmod "$1/$(uname -r)/kernel/$module.ko"
+for module in mm/zsmalloc lib/lzo/lzo_compress crypto/lzo crypto/lzo-rle \
+	drivers/block/zram/zram; do
+	busybox insmod "$1/$(uname -r)/kernel/$module.ko" 2>/dev/null
 done
 if [ -e /sys/block/zram0/disksize ]; then
 	echo 128M >/sys/block/zram0/disksize &&
