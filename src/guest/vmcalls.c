@@ -19,7 +19,8 @@
  * - private mappings of files that may be written are made anonymous when they
  *   are made, or made writable, as older kernels pin no other private memory;
  * - files, shared memory, and private mappings that may not be written: their
- *   pages are the file's, and pinned with it.
+ *   pages are the file's, and pinned with it. A file may come to have others,
+ *   unseen by us: they are compared before they are used (settle_doubts()).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -242,7 +243,7 @@ static int add_page(struct survey *s, uint64_t gva, uint64_t pfn, int prot,
 		last->end += PAGE_BYTES;
 		return 0;
 	}
-	if (s->n == s->cap) {
+	if (!s->v || s->n == s->cap) {
 		size_t cap = s->cap ? 2 * s->cap : 256;
 		struct region *v = realloc(s->v, cap * sizeof(*v));
 

@@ -813,7 +813,7 @@ static void lists_far_away(void)
 /* Pages here and there of 512 MiB, and what was there before is still so. */
 static void scattered(void)
 {
-	enum { PAGES = 1 << 17, READS = 1500 };
+	enum { PAGES = 1 << 17, READS = 600 };
 	static uint32_t where[READS];
 	int fd = source(MIB);
 	unsigned char *p = map(PAGES * 4096ul, RW, MAP_PRIVATE |
