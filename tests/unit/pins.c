@@ -160,9 +160,15 @@ static void test_file(struct pinner *pinner)
 	   again->n == 1, "the last page need not be whole");
 	ok(file_frames_get(&list, fd, PAGES + 1, 1, &again) == -ENXIO,
 	   "behind the end there is nothing");
-	file_frames_drop(pinner, &list, 0, 9);
+	file_frames_drop(pinner, &list, 0, 8);
 	ok(file_frames_get(&list, fd, 8, 1, &again) == 0 && again == f,
-	   "only parts that lie inside are dropped");
+	   "a part that a drop does not touch stays");
+	f->refs++;
+	file_frames_drop(pinner, &list, 0, 9);
+	ok(file_frames_get(&list, fd, 8, 1, &again) == 0 && again != f &&
+	   f->pfn[0] == again->pfn[0],
+	   "one that it touches is looked for again");
+	file_frames_unref(pinner, f);
 	file_frames_free(pinner, &list);
 	ok(!list && pinner_waits(pinner), "all are to be let go");
 	unsure = true;
