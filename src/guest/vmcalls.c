@@ -345,10 +345,11 @@ static int survey_line(struct survey *s, const struct map_line *line,
 	if (is_special(s, line) ||
 	    !(line->prot & (PROT_READ | PROT_WRITE | PROT_EXEC)))
 		return 0;
-	if (line->ino && (line->shared || !(line->prot & PROT_WRITE)))
+	/* Shared memory is a file, too; a System V segment's inode may be 0. */
+	if (line->shared || (line->ino && !(line->prot & PROT_WRITE)))
 		return survey_file(s, line, start, end);
-	if (line->ino || line->shared)
-		return 0;	/* has been made anonymous; has an inode */
+	if (line->ino)
+		return 0;	/* has been made anonymous */
 	return survey_private(s, line, start, end);
 }
 
