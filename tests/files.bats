@@ -147,6 +147,7 @@ load helpers
 
 @test "a private mapping of a forwarded file" {
 	victim files map_private
+	victim files map_beside_large
 }
 
 @test "a shared mapping of a forwarded file and read see each other" {
