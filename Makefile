@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-# darkshadow: `make`, `make demo`, `make check [T=name]`, `make lint`
+# darkshadow: `make`, `make demo`, `make check [T=name] [VM=loopback|uml|qemu]`,
+# `make lint`
 #
 # Libraries, and why: capstone decodes instructions, argp is glibc's own command
 # line parser. jansson reads and writes JSON (QEMU's monitor, vms --json): like
@@ -120,9 +121,12 @@ static:
 tests-built: $(BIN) $(UNITS) $(VICTIMS) $(VMTOOLS)
 	$(Q)$(MAKE) --no-print-directory static
 
+# Programs with sanitizers need more address space than User-Mode Linux gives.
+WHERE	= $(or $(VM),$(if $(SAN),loopback))
+
 check: deps-check
 	$(Q)$(MAKE) --no-print-directory tests-built
-	$(Q)BUILD=$(abspath $(BUILD)) tests/check.sh '$(T)'
+	$(Q)BUILD=$(abspath $(BUILD)) tests/check.sh '$(T)' $(WHERE)
 
 # Ten minutes of a target and a guest that both do their worst.
 torture: deps-check

@@ -1,7 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# check.sh - run the tests: check.sh [PATTERN]; PATTERN is a test's name
-# without folder and suffix (launch, calls), "*" is all
+# check.sh - run the tests: check.sh [PATTERN [WHERE...]]; PATTERN is a test's
+# name without folder and suffix (launch, calls), "*" is all
+#
+# WHERE is loopback (and the unit tests), uml or qemu; without it: all three.
+# In a virtual machine run those tests whose file has the tag "vm", but for
+# tests that cannot (tests/helpers.bash); their names begin with the machine's.
 #
 # Output of bats and of the unit tests (TAP) goes through. The last line is
 # "N passed, N failed", with ", N skipped" if there were any; the exit status
@@ -15,32 +19,71 @@ export BUILD DS_TEST_TIMEOUT
 # The tests are not part of the make that may have started them.
 unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES
 pattern=${1:-*}
+[ $# -eq 0 ] || shift
+places=("$@")
+[ $# -gt 0 ] || places=(loopback uml qemu)
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 broken=0
 
 shopt -s nullglob
-# shellcheck disable=SC2231	# the pattern is meant as one
-for source in tests/unit/$pattern.c; do
-	# A pattern without * stays as it is, file or not.
-	[ -e "$source" ] || continue
-	unit=$BUILD/unit/$(basename "$source" .c)
-	echo "# unit: $(basename "$unit")"
-	"$unit" 2>&1 | tee -a "$log"
-	status=${PIPESTATUS[0]}
-	if [ "$status" -ne 0 ]; then
-		echo "not ok - $(basename "$unit") exited with $status" |
-			tee -a "$log"
-	fi
-done
-# shellcheck disable=SC2206
-files=(tests/$pattern.bats)
-if [ -e "${files[0]-}" ]; then
-	bats --tap --print-output-on-failure --timing "${files[@]}" 2>&1 |
-		tee -a "$log"
+
+units() {
+	local source unit status
+
+	# shellcheck disable=SC2231	# the pattern is meant as one
+	for source in tests/unit/$pattern.c; do
+		# A pattern without * stays as it is, file or not.
+		[ -e "$source" ] || continue
+		unit=$BUILD/unit/$(basename "$source" .c)
+		echo "# unit: $(basename "$unit")"
+		"$unit" 2>&1 | tee -a "$log"
+		status=${PIPESTATUS[0]}
+		if [ "$status" -ne 0 ]; then
+			echo "not ok - $(basename "$unit") exited with $status" |
+				tee -a "$log"
+		fi
+	done
+}
+
+# behaviour COMMAND... - bats, or what leads to it
+behaviour() {
+	"$@" 2>&1 | tee -a "$log"
 	# Failing tests are counted below; this is about bats itself.
 	[ "${PIPESTATUS[0]}" -le 1 ] || broken=1
-fi
+}
+
+bats=(bats --tap --print-output-on-failure --timing)
+# shellcheck disable=SC2206
+files=(tests/$pattern.bats)
+[ -e "${files[0]-}" ] || files=()
+
+loopback() {
+	units
+	if [ ${#files[@]} -gt 0 ]; then
+		behaviour "${bats[@]}" "${files[@]}"
+	fi
+}
+
+# machine KIND - what of the files can run there
+machine() {
+	local fit=()
+
+	[ ${#files[@]} -gt 0 ] &&
+		mapfile -t fit < <(grep -l '^# bats file_tags=vm$' "${files[@]}")
+	[ ${#fit[@]} -gt 0 ] || return 0
+	echo "# in a virtual machine: $1"
+	BATS_TEST_NAME_PREFIX="$1: " behaviour tests/vm/with.sh "$1" \
+		"${bats[@]}" --filter-tags "vm,!user,!not-vm,!not-$1" "${fit[@]}"
+}
+
+for place in "${places[@]}"; do
+	case $place in
+	loopback) loopback ;;
+	uml | qemu) machine "$place" ;;
+	*) echo "'$place' is not loopback, uml or qemu" >&2; exit 2 ;;
+	esac
+done
 
 failed=$(grep -c '^not ok' "$log")
 skipped=$(grep -Ec '^ok .*# skip' "$log")

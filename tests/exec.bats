@@ -4,6 +4,7 @@
 # What is in single quotes is for the target's shell.
 # shellcheck disable=SC2016
 
+# bats file_tags=vm
 load helpers
 
 # compile NAME OPTION... <SOURCE - into the host tree
@@ -174,6 +175,7 @@ except OSError as e:
 	run -127 ds -- "$GUEST/script"
 }
 
+# bats test_tags=user
 @test "forwarded programs run for an ordinary user" {
 	program hello
 	printf '#!/bin/sh\necho "script $1"\n' >"$HOSTDIR/script"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # fds.bats - the descriptor rules of POSIX hold for forwarded files
 
+# bats file_tags=vm
 load helpers
 
 @test "a forwarded open returns the lowest free number" {
@@ -92,11 +93,13 @@ load helpers
 	victim_all fds
 }
 
+# bats test_tags=user
 @test "all of it holds for an ordinary user" {
 	as_user
 	victim fds
 }
 
+# bats test_tags=not-vm
 @test "every case of the victim has a test" {
 	assert_cases_tested fds
 }

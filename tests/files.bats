@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # files.bats - every call that takes a path or a file's descriptor
 
+# bats file_tags=vm
 load helpers
 
 @test "read and write, at the end, beyond it and on a directory" {
@@ -147,8 +148,11 @@ load helpers
 
 @test "a private mapping of a forwarded file" {
 	victim files map_private
+	victim files map_beside_large
 }
 
+# A machine has no window yet through which to map a file of the host.
+# bats test_tags=not-vm
 @test "a shared mapping of a forwarded file and read see each other" {
 	victim files map_shared
 }
@@ -267,11 +271,13 @@ load helpers
 	victim_all files
 }
 
+# bats test_tags=user
 @test "all of it holds for an ordinary user" {
 	as_user
 	victim files
 }
 
+# bats test_tags=not-vm
 @test "every case of the victim has a test" {
 	assert_cases_tested files
 }

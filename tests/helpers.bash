@@ -3,6 +3,13 @@
 #
 # The same test files run on any transport: DS_RUN, when set, is the command
 # (words split at blanks) that takes the place of "$BUILD/darkshadow run".
+#
+# In a virtual machine (tests/vm/with.sh, DS_VM=KIND) runs the whole of a file
+# that has the tag "vm", but for tests with a tag that tells where they cannot
+# hold, and a comment that tells why: "not-vm", "not-uml", "not-qemu". "user",
+# which is for tests with as_user, is such a tag, too: in a machine only root
+# can run. "no-vm-all": the test holds, but not with everything forwarded.
+# The trees are at the same places there, and visible to both sides.
 
 # "output", "status" and "stderr" are set by bats's own run.
 # shellcheck disable=SC2154
@@ -29,6 +36,11 @@ common_setup() {
 	DAEMON=
 	RUN=
 	export BUILD DARKSHADOW VICTIMS GUEST HOSTDIR LOCALDIR NATIVEDIR
+	# A file system of the guest alone; LOCALDIR is the host's, too.
+	VICTIM_LOCAL=$LOCALDIR
+	if [ -n "${DS_VM:-}" ]; then
+		VICTIM_LOCAL=/run/ds-local
+	fi
 	mkdir "$HOSTDIR" "$LOCALDIR" "$NATIVEDIR"
 	chmod 755 "$TESTDIR"
 	echo "the secret of the host" >"$TESTDIR/secret"
@@ -117,6 +129,7 @@ shadowed() {
 	if [ -n "${DS_RUN:-}" ]; then
 		read -ra run <<<"$DS_RUN"
 	fi
+	: >"$TESTDIR/has-run"
 	DS_TEST_MARK=$DS_MARK timeout --foreground -k 10 "$DS_TEST_TIMEOUT" \
 		"${DS_AS[@]}" "${run[@]}" "$@" 3>&-
 }
@@ -134,6 +147,7 @@ ds_background() {
 	if [ -n "${DS_RUN:-}" ]; then
 		read -ra run <<<"$DS_RUN"
 	fi
+	: >"$TESTDIR/has-run"
 	DS_TEST_MARK=$DS_MARK "${DS_AS[@]}" "${run[@]}" \
 		--forward "path:$GUEST=$HOSTDIR" "$@" <&0 3>&- &
 	RUN=$!
@@ -152,20 +166,73 @@ victim() {
 	local name=$1 status=0
 
 	shift
-	VICTIM_SHADOWED=1 VICTIM_LOCAL=$LOCALDIR \
-		VICTIM_SECRET=$TESTDIR/secret \
-		ds -- "$VICTIMS/$name" "$GUEST" "$@" || status=$?
+	if [ -n "${DS_AT_ONCE:-}" ] && [ $# -gt 0 ]; then
+		victim_at_once "$name" "$@" || status=$?
+	else
+		VICTIM_SHADOWED=1 VICTIM_LOCAL=$VICTIM_LOCAL \
+			VICTIM_SECRET=$TESTDIR/secret \
+			ds -- "$VICTIMS/$name" "$GUEST" "$@" || status=$?
+	fi
 	victim_verdict "$status" "$name" "$@"
 }
 
 # victim_all NAME [CASE]... - a victim with everything forwarded
 victim_all() {
-	local name=$1 status=0
+	local name=$1 status=0 limit=$DS_TEST_TIMEOUT
 
 	shift
-	VICTIM_LOCAL=$LOCALDIR ds_all -- "$VICTIMS/$name" "$HOSTDIR" "$@" ||
+	if [ $# -eq 0 ] && [ -n "${DS_VM:-}" ]; then
+		limit=600
+		# shellcheck disable=SC2046	# a word a case
+		set -- $(cases_here "$name" no-vm-all)
+	fi
+	# With everything forwarded, only what is the host's can be local.
+	VICTIM_LOCAL=$LOCALDIR DS_TEST_TIMEOUT=$limit ds_all -- "$VICTIMS/$name" "$HOSTDIR" "$@" ||
 		status=$?
 	victim_verdict "$status" "$name" "$@"
+}
+
+# victim_at_once NAME CASE - for machines that are slow to start programs: the
+# first case of a file runs all that the file has, the others look it up
+victim_at_once() {
+	local name=$1 dir=$BATS_FILE_TMPDIR/$1 limit=$DS_TEST_TIMEOUT
+
+	if ! [ -e "$dir/log" ]; then
+		mkdir -p "$dir/host"
+		chmod 755 "$dir"
+		cp "$TESTDIR/secret" "$dir/secret"
+		# shellcheck disable=SC2046	# a word a case
+		VICTIM_SHADOWED=1 VICTIM_LOCAL=$VICTIM_LOCAL \
+			VICTIM_SECRET=$dir/secret \
+			VICTIM_TIMEOUT=$limit DS_TEST_TIMEOUT=600 \
+			shadowed --forward "path:$GUEST=$dir/host" -- \
+			"$VICTIMS/$name" "$GUEST" --each $(cases_here "$name") \
+			>"$dir/log" 2>&1 || echo "status $?" >>"$dir/log"
+	fi
+	# No case has got out of its tree.
+	[ "$(cd "$dir" && echo *)" = "host log secret" ] || return 1
+	cmp "$dir/secret" "$TESTDIR/secret" || return 1
+	awk -v wanted="$2" '
+		/^== / && $2 == wanted { printf "%s", said; status = $3
+			found = 1; exit }
+		/^== / { said = ""; next }
+		{ said = said $0 "\n" }
+		END { if (!found) { printf "%s", said; status = 1
+			print wanted ": the run of all cases did not get to it" }
+			exit status }' "$dir/log" >&2
+}
+
+# cases_here NAME [TAG] - the victim's cases, but for those of tests that a tag
+# leaves out in the machine that is tested, and of those that have the TAG
+cases_here() {
+	local out
+
+	out=$(awk -v vm="not-(vm|${DS_VM:-none})${2:+|$2}" -v name="$1" '
+		/^# bats test_tags=/ { tags = $0; next }
+		/^@test / { left_out = tags ~ vm; tags = "" }
+		left_out && $1 == "victim" && $2 == name { print $3 }' \
+		"$BATS_TEST_FILENAME")
+	"$VICTIMS/$1" --list | grep -vxF "$out"
 }
 
 victim_verdict() {
@@ -247,12 +314,22 @@ mapped() {
 	done
 }
 
+# tracers_of_shadows - processes of this test's daemons; in a machine there is
+# one daemon for all tests, and a child of it is a session
+tracers_of_shadows() {
+	if [ -n "${DS_VM:-}" ]; then
+		pgrep -P "$DS_VM_DAEMON" || true
+	else
+		marked_pids
+	fi
+}
+
 # shadow_pids - living shadows whose daemon belongs to this test: the code of
 # the capsule is at its place in them (capsule/abi.h)
 shadow_pids() {
 	local marked pid
 
-	marked=" $(marked_pids | tr '\n' ' ')"
+	marked=" $(tracers_of_shadows | tr '\n' ' ')"
 	for pid in $(mapped '^4d60[0-9a-f]{8}-[0-9a-f]+ r-x'); do
 		case "$marked" in
 		*" $(tracer_of "$pid") "*) echo "$pid" ;;
@@ -285,6 +362,12 @@ strays() {
 assert_nothing_left() {
 	local i pid left
 
+	if [ -n "${DS_VM:-}" ]; then
+		if [ -e "$TESTDIR/has-run" ]; then
+			assert_machine_clean
+		fi
+		return
+	fi
 	for ((i = 0; i < 40; i++)); do
 		left=$(strays)
 		if [ -z "$left" ]; then
@@ -300,6 +383,24 @@ assert_nothing_left() {
 		kill -KILL "$pid" 2>/dev/null || true
 	done
 	return 1
+}
+
+# assert_machine_clean - in the guest nothing of this test is left, and the
+# machine's daemon has no session, so no shadow
+assert_machine_clean() {
+	local status=0
+
+	timeout --foreground -k 10 60 "$BUILD/vm/guest" -e "$BUILD/vm/tidy" \
+		"$DS_MARK" "$VICTIM_LOCAL" 3>&- >&2 || status=1
+	if ! eventually no_sessions; then
+		ps --ppid "$DS_VM_DAEMON" -o pid,stat,args >&2
+		status=1
+	fi
+	return "$status"
+}
+
+no_sessions() {
+	! pgrep -P "$DS_VM_DAEMON" >/dev/null
 }
 
 # complains PATTERN - of the last `run`: our own failure, one line, and clear

@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # memory.bats - every kind of memory is a buffer of forwarded calls
 
+# bats file_tags=vm
 load helpers
 
 @test "anonymous mappings of all sizes, and EFAULT after munmap" {
@@ -40,6 +41,8 @@ load helpers
 	victim memory everywhere
 }
 
+# With everything forwarded the local file is one of the host.
+# bats test_tags=no-vm-all
 @test "mappings of local files and memfds, private and shared" {
 	victim memory mapped_files
 }
@@ -66,6 +69,8 @@ load helpers
 	victim memory deep_stack
 }
 
+# 39 bits of address space do not reach there.
+# bats test_tags=not-uml
 @test "the target may map the addresses where the capsule lives" {
 	victim memory capsule_range
 }
@@ -118,11 +123,13 @@ load helpers
 	victim_all memory
 }
 
+# bats test_tags=user
 @test "all of it holds for an ordinary user" {
 	as_user
 	victim memory
 }
 
+# bats test_tags=not-vm
 @test "every case of the victim has a test" {
 	assert_cases_tested memory
 }

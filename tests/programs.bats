@@ -7,6 +7,7 @@
 # The scripts are for the target's shell.
 # shellcheck disable=SC2016
 
+# bats file_tags=vm
 load helpers
 
 need() {
@@ -62,6 +63,8 @@ SOURCES='
 		sha256sum'
 }
 
+# Its index is a shared mapping of a file of the host.
+# bats test_tags=not-vm
 @test "sqlite3 with a write-ahead log and shared memory" {
 	need sqlite3
 	twice 'sqlite3 db "pragma journal_mode = wal; create table t (a);
@@ -253,6 +256,7 @@ print(mod.work())"
 	[ "$(cat "$TESTDIR/out")" = $'42\n37\n0' ]
 }
 
+# bats test_tags=user
 @test "an ordinary user's git and sqlite3" {
 	need git
 	need sqlite3

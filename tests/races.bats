@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # races.bats - what a review found: dying threads, own filters, borders
 
+# bats file_tags=vm
 load helpers
 
 @test "a thread may end the process while others change its memory" {
@@ -15,6 +16,8 @@ load helpers
 	victim races forked_mutex
 }
 
+# UML's kernel shows filters no instruction pointer by which to let the gate in.
+# bats test_tags=not-uml
 @test "a program with a seccomp filter of its own goes on forwarding" {
 	victim races own_filter
 }
@@ -63,11 +66,13 @@ load helpers
 	victim_all races
 }
 
+# bats test_tags=user
 @test "all of it holds for an ordinary user" {
 	as_user
 	victim races
 }
 
+# bats test_tags=not-vm
 @test "every case of the victim has a test" {
 	assert_cases_tested races
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # signals.bats - signals that meet a forwarded call in flight
 
+# bats file_tags=vm
 load helpers
 
 @test "a signal without SA_RESTART interrupts a blocked read" {
@@ -75,11 +76,13 @@ load helpers
 	victim_all signals
 }
 
+# bats test_tags=user
 @test "all of it holds for an ordinary user" {
 	as_user
 	victim signals
 }
 
+# bats test_tags=not-vm
 @test "every case of the victim has a test" {
 	assert_cases_tested signals
 }

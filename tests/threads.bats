@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # threads.bats - threads of one process forward at once
 
+# bats file_tags=vm
 load helpers
 
 @test "64 threads write and read checksummed blocks" {
@@ -31,6 +32,8 @@ load helpers
 	victim threads map_churn
 }
 
+# 39 bits of address space do not reach there.
+# bats test_tags=not-uml
 @test "the capsule moves while threads are busy in it" {
 	victim threads capsule_moves
 }
@@ -59,6 +62,7 @@ load helpers
 	victim_all threads
 }
 
+# bats test_tags=not-vm
 @test "every case of the victim has a test" {
 	assert_cases_tested threads
 }

@@ -4,6 +4,7 @@
 # What is in single quotes is for the target's shell.
 # shellcheck disable=SC2016,SC2030,SC2031,SC2154
 
+# bats file_tags=vm
 load helpers
 
 traced() {

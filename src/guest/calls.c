@@ -254,15 +254,25 @@ static int64_t placeholder_new(struct tracer *tr, struct task *t, int lowest,
 			   (uint64_t)lowest, 0, 0, 0);
 }
 
-static bool wants_cloexec(const struct task *t, const struct call *c)
+/* The O_ flags of a call that opens; of others that make a descriptor: 0. */
+static int open_flags(struct task *t, const struct call *c)
 {
-	struct open_how { uint64_t flags; } how;
+	struct open_how { uint64_t flags; } how = { 0 };
 
+	if (t->nr == SYS_creat)
+		return O_WRONLY | O_CREAT | O_TRUNC;
+	if (t->nr == SYS_openat2)
+		return task_read(t, t->args[2], &how, sizeof(how)) ==
+		       sizeof(how) ? (int)how.flags : 0;
+	for (int i = 0; c->args[i]; i++)
+		if (c->args[i] == 'o')
+			return (int)t->args[i];
+	return 0;
+}
+
+static bool wants_cloexec(struct task *t, const struct call *c)
+{
 	switch (t->nr) {
-	case SYS_openat2:
-		return task_read((struct task *)(uintptr_t)t, t->args[2], &how,
-				 sizeof(how)) == sizeof(how) &&
-		       how.flags & O_CLOEXEC;
 	case SYS_socket:
 		return t->args[1] & O_CLOEXEC;
 	case SYS_accept4:
@@ -272,10 +282,7 @@ static bool wants_cloexec(const struct task *t, const struct call *c)
 	case SYS_fanotify_init:
 		return t->args[0] & 1;		/* FAN_CLOEXEC */
 	}
-	for (int i = 0; c->args[i]; i++)
-		if (c->args[i] == 'o')
-			return t->args[i] & O_CLOEXEC;
-	return false;
+	return open_flags(t, c) & O_CLOEXEC;
 }
 
 void forward_newfd(struct tracer *tr, struct task *t, uint64_t nr,
@@ -375,7 +382,7 @@ void call_general(struct tracer *tr, struct task *t)
 	}
 	if (c->flags & CALL_NEWFD)
 		forward_newfd(tr, t, t->nr, args, wants_cloexec(t, c), 0,
-			      v.abs, 0);
+			      v.abs, open_flags(t, c));
 	else
 		task_forward(tr, t, SLOT_CALL, t->nr, args, -1, NULL);
 }

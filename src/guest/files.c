@@ -132,7 +132,11 @@ static int copy_bytes(struct tracer *tr, struct task *t, int fd, int to,
 {
 	char *buf cleanup_free = malloc(len);
 	uint64_t args[6] = { (uint64_t)fd, at, len };
+	const struct forward_call call = { SYS_pread64, args };
+	int ready = shadow_ready_for(tr, t, &call);
 
+	if (ready)
+		return ready;
 	if (!buf)
 		return -ENOMEM;
 	for (;;) {
@@ -175,9 +179,7 @@ static int copy_host_file(struct tracer *tr, struct task *t, int fd)
 	at = mem_map_private(tr, t, FETCH_CHUNK);
 	if (at < 0)
 		return (int)at;
-	err = shadow_ready(tr, t);
-	if (!err)
-		err = copy_bytes(tr, t, fd, to, (uint64_t)at, FETCH_CHUNK);
+	err = copy_bytes(tr, t, fd, to, (uint64_t)at, FETCH_CHUNK);
 	mem_unmap_private(tr, t, (uint64_t)at, FETCH_CHUNK);
 	return err ? err : steal_fd(&to);
 }

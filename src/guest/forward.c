@@ -220,7 +220,7 @@ static int enter_cwd(struct tracer *tr, struct task *t)
 	return 0;
 }
 
-static int ready_for(struct tracer *tr, struct task *t,
+int shadow_ready_for(struct tracer *tr, struct task *t,
 		     const struct forward_call *call)
 {
 	struct proc *p = t->proc;
@@ -249,7 +249,7 @@ static int ready_for(struct tracer *tr, struct task *t,
 
 int shadow_ready(struct tracer *tr, struct task *t)
 {
-	return ready_for(tr, t, NULL);
+	return shadow_ready_for(tr, t, NULL);
 }
 
 int shadow_fork(struct tracer *tr, struct proc *parent, struct proc *child,
@@ -504,7 +504,7 @@ void task_forward(struct tracer *tr, struct task *t, uint32_t op, uint64_t nr,
 	int err;
 
 	t->then = then;
-	err = t->remote.fate ? -EIO : ready_for(tr, t, &call);
+	err = t->remote.fate ? -EIO : shadow_ready_for(tr, t, &call);
 	if (err && err != -EIO) {
 		log_err("process %d: its shadow could not be prepared: %s",
 			t->tid, strerror(-err));

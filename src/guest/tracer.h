@@ -272,6 +272,9 @@ int64_t shadow_sync(struct tracer *tr, struct task *t, uint32_t op,
 
 /* shadow_ready() - shadow, executor and map are up to date; 0 or -errno */
 int shadow_ready(struct tracer *tr, struct task *t);
+/* shadow_ready_for() - and the memory that the call points to is present */
+int shadow_ready_for(struct tracer *tr, struct task *t,
+		     const struct forward_call *call);
 
 void forward_answered(struct tracer *tr, struct task *t); /* at MAGIC_STOP */
 void forward_cancel(struct tracer *tr, struct task *t);

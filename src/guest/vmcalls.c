@@ -1270,7 +1270,11 @@ static void call_mmap(struct tracer *tr, struct task *t)
 	int64_t r;
 
 	if (!mem_range(t->args[0], t->args[1], &at)) {
-		task_allow(tr, t);
+		/* Of a placeholder the kernel would say EBADF. */
+		if (!(flags & MAP_ANONYMOUS) && is_host_fd(t, fd))
+			task_return(tr, t, t->args[1] ? -ENOMEM : -EINVAL);
+		else
+			task_allow(tr, t);
 		return;
 	}
 	if (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) &&

@@ -1060,6 +1060,28 @@ static void map_private(void)
 	sys(munmap(p, (size_t)page * 3));
 }
 
+/* Memory that is next to a large mapping becomes part of it. */
+static void map_beside_large(void)
+{
+	const size_t large = 64 << 20, len = 100000;
+	char *beside = map(large, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	int fd;
+
+	pattern_file(in("x"), len);
+	fd = (int)sys(open(in("x"), O_RDONLY));
+	for (int i = 0; i < 3; i++) {
+		unsigned char *p = mmap(NULL, len, PROT_READ, MAP_PRIVATE, fd,
+					0);
+
+		check(p != MAP_FAILED, "mmap: %s", strerror(errno));
+		pattern_check(p, len, 0, "beside a large mapping");
+		sys(munmap(p, len));
+		beside[0] = 1;
+	}
+	sys(munmap(beside, large));
+	sys(close(fd));
+}
+
 static void map_shared(void)
 {
 	long page = sysconf(_SC_PAGESIZE);
@@ -1364,6 +1386,7 @@ int main(int argc, char **argv)
 		CASE(lock_owner), CASE(ofd_locks), CASE(sendfiles),
 		CASE(sendfile_big), CASE(copy_ranges), CASE(splices),
 		CASE(tees), CASE(notifications), CASE(map_private),
+		CASE(map_beside_large),
 		CASE(map_shared), CASE(map_errors), CASE(working_dir),
 		CASE(removed_cwd), CASE(dirfds), CASE(resolve), CASE(statfss),
 		CASE(ioctls), CASE(old_calls), CASE(streams),

@@ -618,19 +618,20 @@ static void reservations(void)
 static void many_mappings(void)
 {
 	enum { N = 2000 };
+	const int n = fewer(N);
 	int fd = source(MIB);
 	static unsigned char *maps[N];
 	unsigned char *p = map(2 * N * page, PROT_NONE, MAP_PRIVATE);
 
-	for (int i = 0; i < N; i++) {
+	for (int i = 0; i < n; i++) {
 		maps[i] = p + (size_t)(2 * i) * page;
 		sys(mprotect(maps[i], page, RW));
 	}
-	for (int i = 0; i < N; i += 3)
+	for (int i = 0; i < n; i += 3)
 		pattern_read(fd, maps[i], page, (uint64_t)i, "one of many");
-	for (int i = 0; i < N; i += 2)
+	for (int i = 0; i < n; i += 2)
 		sys(munmap(maps[i], page));
-	for (int i = 3; i < N; i += 6)
+	for (int i = 3; i < n; i += 6)
 		pattern_check(maps[i], page, (uint64_t)i, "one that stayed");
 	refused(pread(fd, maps[6], 1, 0), EFAULT);
 	sys(munmap(p, 2 * N * page));

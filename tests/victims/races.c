@@ -116,7 +116,7 @@ static void thread_execs(void)
 	put(in("x"), "read after exec");
 	spawned(pid) {
 		round_file = in("x");
-		rounds_left = 40;
+		rounds_left = fewer(40);
 		exec_round();
 	}
 	reap(pid);
@@ -236,6 +236,7 @@ static void *pelt(void *arg)
 static void mask_kept(void)
 {
 	pthread_t self = pthread_self(), thread;
+	const int calls = fewer(20000);
 	sigset_t before, after;
 	int fd;
 
@@ -245,7 +246,7 @@ static void mask_kept(void)
 	same(pthread_sigmask(SIG_BLOCK, NULL, &before), 0);
 	atomic_store(&stop_pelting, false);
 	same(pthread_create(&thread, NULL, pelt, &self), 0);
-	for (int i = 0; i < 20000; i++) {
+	for (int i = 0; i < calls; i++) {
 		char byte;
 
 		same(pread(fd, &byte, 1, 0), 1);

@@ -81,7 +81,7 @@ static void *own_file(void *arg)
 	const char *base = arg;
 	char name[64], text[64];
 
-	for (int i = 0; i < 15; i++) {
+	for (int i = 0; i < fewer(15); i++) {
 		snprintf(name, sizeof(name), "%d.%s", (int)gettid(), base);
 		snprintf(text, sizeof(text), "%d in thread %d", i,
 			 (int)gettid());
@@ -120,9 +120,10 @@ static void churn(void)
 
 	pattern_file(in("pattern"), 65536);
 	pattern_fd = (int)sys(open(in("pattern"), O_RDONLY));
-	for (uintptr_t round = 0; round < 60; round++) {
+	for (int round = 0; round < fewer(60); round++) {
 		for (uintptr_t i = 0; i < 8; i++)
-			start(&threads[i], one_read, (void *)(round * 8 + i));
+			start(&threads[i], one_read,
+			      (void *)((uintptr_t)round * 8 + i));
 		for (int i = 0; i < 8; i++)
 			join(threads[i]);
 	}

@@ -9,6 +9,13 @@
  * sentence on stderr and exit status 1; 77 says that this machine cannot do
  * what the case is about. `NAME --list` prints the cases.
  *
+ * `NAME DIR --each [CASE]...` carries out every case in a child, whatever becomes of the
+ * others, and tells how it ended by a line "== CASE STATUS" on stderr, behind
+ * what the case said. VICTIM_TIMEOUT limits each (seconds).
+ *
+ * VICTIM_SLOW says how many times slower than others the machine is: what is
+ * repeated hundreds of times is then repeated so much less.
+ *
  * VICTIM_LOCAL names a directory that is not forwarded (DIR when unset), and
  * VICTIM_SHADOWED says that DIR is forwarded, for the few checks of what
  * darkshadow refuses and the kernel does not.
@@ -118,6 +125,15 @@ VICTIM_FN void victim_refused(long r, int want, const char *what,
 VICTIM_FN bool victim_shadowed(void)
 {
 	return getenv("VICTIM_SHADOWED") != NULL;
+}
+
+/* fewer() - how often to do what is to be done n times on a fast machine */
+VICTIM_FN int fewer(int n)
+{
+	const char *slow = getenv("VICTIM_SLOW");
+	int less = n / (slow ? atoi(slow) : 1);
+
+	return less ? less : 1;
 }
 
 /* in() - a name in the directory of the case; eight are valid at a time */
@@ -278,9 +294,50 @@ VICTIM_FN const struct victim_case *victim_find(const struct victim_case *cases,
 	return NULL;
 }
 
+/* victim_wait() - exit status of a case's child, 128 + n after a signal */
+VICTIM_FN int victim_wait(pid_t pid)
+{
+	const char *limit = getenv("VICTIM_TIMEOUT");
+	long left_ms = 1000 * (limit ? atol(limit) : 60);
+	int status;
+
+	while (waitpid(pid, &status, WNOHANG) == 0) {
+		if (left_ms <= 0) {
+			dprintf(2, "%s: does not end\n", victim_doing);
+			kill(-pid, SIGKILL);
+			sys(waitpid(pid, &status, 0));
+			break;
+		}
+		nap_ms(5);
+		left_ms -= 5;
+	}
+	/* What the case has left behind is not for the next one to meet. */
+	kill(-pid, SIGKILL);
+	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) :
+				     WEXITSTATUS(status);
+}
+
+/* victim_each() - as --each does; of nobody but itself does it fail */
+VICTIM_FN void victim_each(const struct victim_case *c)
+{
+	pid_t pid = (pid_t)sys(fork());
+
+	if (pid == 0) {
+		setpgid(0, 0);
+		victim_run(c);
+		exit(0);
+	}
+	setpgid(pid, pid);
+	victim_doing = c->name;
+	dprintf(2, "== %s %d\n", c->name, victim_wait(pid));
+}
+
 VICTIM_FN int victim_main(int argc, char **argv,
 			  const struct victim_case *cases, size_t n)
 {
+	void (*run)(const struct victim_case *c) = victim_run;
+	int first = 2;
+
 	victim_self = argv[0];
 	if (argc == 2 && strcmp(argv[1], "--list") == 0) {
 		for (size_t i = 0; i < n; i++)
@@ -292,10 +349,14 @@ VICTIM_FN int victim_main(int argc, char **argv,
 	umask(022);
 	/* What the caller left open would blur "the lowest free number". */
 	sys(syscall(SYS_close_range, 3, ~0u, 0));
-	for (int i = 2; i < argc; i++)
-		victim_run(victim_find(cases, n, argv[i]));
-	for (size_t i = 0; argc == 2 && i < n; i++)
-		victim_run(&cases[i]);
+	if (argc > 2 && strcmp(argv[2], "--each") == 0) {
+		run = victim_each;
+		first = 3;
+	}
+	for (int i = first; i < argc; i++)
+		run(victim_find(cases, n, argv[i]));
+	for (size_t i = 0; argc == first && i < n; i++)
+		run(&cases[i]);
 	return 0;
 }
 
