@@ -124,21 +124,19 @@ void fs_unref(struct fs *fs)
 	free(fs);
 }
 
-#define FETCH_CHUNK (256u << 10)
+#define FETCH_CHUNK (64u << 10)
 
-/* The file's bytes, by way of len bytes of the target's memory. */
+/* The file's bytes, by way of a chunk of the target's memory. */
 static int copy_bytes(struct tracer *tr, struct task *t, int fd, int to,
-		      uint64_t at, uint64_t len)
+		      uint64_t at)
 {
-	char *buf cleanup_free = malloc(len);
-	uint64_t args[6] = { (uint64_t)fd, at, len };
+	char buf[FETCH_CHUNK];
+	uint64_t args[6] = { (uint64_t)fd, at, sizeof(buf) };
 	const struct forward_call call = { SYS_pread64, args };
 	int ready = shadow_ready_for(tr, t, &call);
 
 	if (ready)
 		return ready;
-	if (!buf)
-		return -ENOMEM;
 	for (;;) {
 		int64_t n = shadow_sync(tr, t, SLOT_CALL, SYS_pread64, args,
 					-1);
@@ -146,7 +144,8 @@ static int copy_bytes(struct tracer *tr, struct task *t, int fd, int to,
 
 		if (n <= 0)
 			return (int)n;
-		if ((uint64_t)n > len || task_read(t, at, buf, (size_t)n) != n)
+		if ((uint64_t)n > sizeof(buf) ||
+		    task_read(t, at, buf, (size_t)n) != n)
 			return -EIO;
 		err = fd_pwrite_all(to, buf, (size_t)n, args[3]);
 		if (err)
@@ -179,7 +178,7 @@ static int copy_host_file(struct tracer *tr, struct task *t, int fd)
 	at = mem_map_private(tr, t, FETCH_CHUNK);
 	if (at < 0)
 		return (int)at;
-	err = copy_bytes(tr, t, fd, to, (uint64_t)at, FETCH_CHUNK);
+	err = copy_bytes(tr, t, fd, to, (uint64_t)at);
 	mem_unmap_private(tr, t, (uint64_t)at, FETCH_CHUNK);
 	return err ? err : steal_fd(&to);
 }

@@ -827,11 +827,9 @@ static int make_anonymous(struct tracer *tr, struct task *t,
 			  const struct map_line *line, struct range part)
 {
 	const uint64_t len = part.end - part.start;
-	char *buf cleanup_free = malloc(1 << 20);
+	char buf[1 << 16];
 	int64_t at;
 
-	if (!buf)
-		return -ENOMEM;
 	at = task_native(tr, t, SYS_mmap, 0, len, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS, ~0ULL, 0);
 	if (mem_errno(at))
@@ -842,7 +840,7 @@ static int make_anonymous(struct tracer *tr, struct task *t,
 			    0, 0);
 	for (uint64_t done = 0; done < len;) {
 		ssize_t n = task_read(t, part.start + done, buf,
-				      min_u64(len - done, 1 << 20));
+				      min_u64(len - done, sizeof(buf)));
 
 		/* Behind the end of the file there is nothing. */
 		if (n < (ssize_t)PAGE_BYTES) {

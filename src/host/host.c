@@ -171,6 +171,7 @@ static int host_listen(const struct host_options *o, struct serve *conf,
 	log_info("serving at %s", args);
 	conf->listener = &l;
 	err = serve_run(conf, NULL);
+	conf->listener = NULL;
 	listener_fini(&l);
 	if (err)
 		log_err("host: %s", strerror(-err));
