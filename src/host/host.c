@@ -135,7 +135,7 @@ static const char *remedy(int err)
 	return "";
 }
 
-static int host_listen(const struct host_options *o, const struct vm *vm,
+static int host_listen(const struct host_options *o, struct vm *vm,
 		       const struct transport_ops *ops, const char *args)
 {
 	const struct timespec pause = { .tv_nsec = 50 * 1000 * 1000 };
@@ -171,7 +171,7 @@ static int host_listen(const struct host_options *o, const struct vm *vm,
 	return err;
 }
 
-static int host_serve(const struct host_options *o, const struct vm *vm)
+static int host_serve(const struct host_options *o, struct vm *vm)
 {
 	const struct serve conf = { .policy = &o->policy, .vm = vm };
 	const struct transport_ops *ops;

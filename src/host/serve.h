@@ -10,7 +10,7 @@ struct vm;
 
 struct serve {
 	const struct rules *policy;	/* borrowed */
-	const struct vm *vm;		/* borrowed; NULL: loopback, where
+	struct vm *vm;			/* borrowed; NULL: loopback, where
 					 * guests bring their RAM along */
 	struct listener *listener;	/* borrowed; NULL: there is none */
 };
