@@ -14,6 +14,7 @@ mandir	?= $(prefix)/share/man
 datadir	?= $(prefix)/share
 BUILD	?= build
 PYTHON	?= /usr/bin/python3
+TORTURE_SECONDS ?= 300
 V	?= 0
 T	?= *
 
@@ -34,7 +35,9 @@ ifneq ($(SAN),)
 BUILD	:= build/san
 endif
 ifneq ($(STATIC),)
+ifeq ($(origin BUILD),file)
 BUILD	:= build/static
+endif
 endif
 
 Q	:= $(if $(filter 1,$(V)),,@)
@@ -109,11 +112,23 @@ $(BUILD)/bench/%: tests/bench/%.c
 	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE -I. -O2 -g -Wall -Wextra -pthread \
 		-o $@ $<
 
+# One binary without libraries, as one drops into a guest.
+static:
+	$(Q)$(MAKE) --no-print-directory STATIC=1 SAN= BUILD=$(BUILD)/static \
+		$(BUILD)/static/darkshadow
+
 tests-built: $(BIN) $(UNITS) $(VICTIMS) $(VMTOOLS)
+	$(Q)$(MAKE) --no-print-directory static
 
 check: deps-check
 	$(Q)$(MAKE) --no-print-directory tests-built
 	$(Q)BUILD=$(abspath $(BUILD)) tests/check.sh '$(T)'
+
+# Ten minutes of a target and a guest that both do their worst.
+torture: deps-check
+	$(Q)$(MAKE) --no-print-directory tests-built
+	$(Q)for kind in qemu uml; do BUILD=$(abspath $(BUILD)) \
+		tests/vm/torture.sh $$kind $(TORTURE_SECONDS) || exit 1; done
 
 judge: $(BIN)
 	$(Q)BUILD=$(abspath $(BUILD)) tests/judge/judge.sh $(JUDGE)
@@ -125,6 +140,10 @@ kill-vm: tests-built
 
 bench: $(BIN) $(BENCH)
 	$(Q)BUILD=$(abspath $(BUILD)) tests/bench/bench.sh $(BENCHFLAGS)
+
+bench-vm: deps-check
+	$(Q)$(MAKE) --no-print-directory $(BIN) $(BENCH) $(VMTOOLS)
+	$(Q)BUILD=$(abspath $(BUILD)) tests/vm/bench.sh $(BENCHFLAGS)
 
 demo: deps-build
 	$(Q)$(MAKE) --no-print-directory $(BIN)
@@ -156,6 +175,6 @@ install: $(BIN)
 clean:
 	rm -rf build
 
-.PHONY: all check judge kill-vm bench demo lint install clean tests-built \
-	deps-build deps-check
+.PHONY: all static check torture judge bench bench-vm kill-vm demo lint install \
+	clean tests-built deps-build deps-check
 -include $(OBJ:.o=.d) $(BUILD)/darkshadow.d

@@ -59,8 +59,8 @@
 #define SLOT_REGS	136	/* u64: rdi rsi rdx r10 r12 rcx r11 */
 /*
  * In a VM, where the host cannot wake the target: how often the gate looks
- * before it pauses, and the pause, which doubles up to the maximum. 0: the
- * gate is woken.
+ * before it pauses, and the pause, which grows by an eighth each time up to
+ * the maximum. 0: the gate is woken.
  */
 #define SLOT_SPIN	192	/* u32 */
 #define SLOT_PAUSE	200	/* struct timespec, less than a second */

@@ -51,7 +51,9 @@ gate_wait:
 	mov	SLOT_PAUSE_NS(%r12), %rax
 	cmp	$SLOT_PAUSE_MAX_NS, %rax
 	jae	gate_wait
-	add	%rax, %rax
+	mov	%rax, %rdx			/* the next one is longer */
+	shr	$3, %rdx
+	add	%rdx, %rax
 	mov	%rax, SLOT_PAUSE_NS(%r12)
 	jmp	gate_wait
 

@@ -126,11 +126,11 @@ _darkshadow_options() {
 	case $1 in
 	run)
 		echo '-f --forward= -p --policy= -t --transport= -s --stats
-			--trace= --timeout= -q --quiet -v --verbose --help'
+			--eager= --max-regions= --no-huge --verify --trace= --timeout= -q --quiet -v --verbose --help'
 		;;
 	host)
 		echo '-t --transport= -p --policy= -a --allow= -m --vm=
-			-q --quiet -v --verbose --help'
+			-w --wait -q --quiet -v --verbose --help'
 		;;
 	vms)
 		echo '-j --json --help'

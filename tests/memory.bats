@@ -90,6 +90,30 @@ load helpers
 	victim memory locked
 }
 
+@test "a mapped file that shrinks, grows and gets holes" {
+	victim memory truncated
+}
+
+@test "a private file mapping that was closed until now" {
+	victim memory opened_up
+}
+
+@test "private mappings of /dev/zero" {
+	victim memory dev_zero
+}
+
+@test "what is read into memory that was given back stays" {
+	victim memory given_back
+}
+
+@test "lists of buffers all over a reservation of 1 TiB" {
+	victim memory lists_far_away
+}
+
+@test "pages here and there of 512 MiB" {
+	victim memory scattered
+}
+
 @test "all of it holds with everything forwarded" {
 	victim_all memory
 }

@@ -236,6 +236,8 @@ blocked_cat() {
 	kill -KILL "$DAEMON"
 	wait "$DAEMON" || true
 	DAEMON=
+	# What it leaves behind dies with it, but not in the same moment.
+	eventually grep -q "is gone" "$TESTDIR/err"
 	echo go >&8
 	ended
 	[ "$status" -eq 0 ]

@@ -83,7 +83,8 @@ void exec_name(struct tracer *tr, struct task *t)
 {
 	const char *base;
 
-	if (!t->u.path)
+	/* The slot went with the old address space. */
+	if (!t->u.path || task_slot(tr, t) < 0)
 		return;
 	/* A program exec'd by descriptor is named after its number. */
 	base = strrchr(t->u.path, '/');

@@ -278,9 +278,10 @@ int shadow_fork(struct tracer *tr, struct proc *parent, struct proc *child,
 	if (child->mm == parent->mm)
 		return 0;
 	if (tracer_in_vm(tr)) {
-		/* Not one frame is the child's. */
+		/* Not one frame is the child's, and its parent may let them
+		 * go at once. */
 		mm_dirty(child->mm, PAGE_BYTES, USER_END);
-		return 0;
+		return tell_map(tr, child);
 	}
 	for (size_t i = 0; i < child->mm->n; i++) {
 		const struct region *r = &child->mm->v[i];
@@ -436,7 +437,8 @@ static int await_word(const struct tracer *tr, uint32_t *word, uint32_t seen,
 			__builtin_ia32_pause();
 		}
 		ts.tv_nsec = (long)*pause_ns;
-		*pause_ns = min_u64(2 * *pause_ns, SLOT_PAUSE_MAX_NS);
+		*pause_ns = min_u64(*pause_ns + *pause_ns / 8,
+				    SLOT_PAUSE_MAX_NS);
 	}
 	return syscall(SYS_futex, word, FUTEX_WAIT, seen, &ts, NULL, 0) < 0 ?
 	       -errno : 0;
@@ -537,6 +539,10 @@ void task_forward(struct tracer *tr, struct task *t, uint32_t op, uint64_t nr,
 	task_wait_regs(t, &regs);
 	remote_set_regs(t->tid, &regs);
 	ptrace(PTRACE_CONT, t->tid, NULL, NULL);
+	/* A signal came while this was prepared, and waits: as natively, the
+	 * call is made but does not block. */
+	if (t->remote.masked)
+		forward_cancel(tr, t);
 }
 
 /* --- answers ------------------------------------------------------------- */

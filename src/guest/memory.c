@@ -75,6 +75,8 @@ int mem_setup(struct tracer *tr, struct task *t)
 
 	if (!err)
 		err = map_gate(tr, t);
+	if (!err)
+		err = tr->source->setup(tr, t);
 	if (err)
 		return err;
 	/* Where the capsule is in the shadow nothing should come to be here. */
@@ -83,7 +85,7 @@ int mem_setup(struct tracer *tr, struct task *t)
 			MAP_FIXED_NOREPLACE, ~0ULL, 0);
 	err = mem_errno(r);
 	/* ENOMEM: nothing can. */
-	return err && err != -ENOMEM ? err : tr->source->setup(tr, t);
+	return err == -ENOMEM ? 0 : err;
 }
 
 /*

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -34,10 +35,21 @@ int mm_new(struct memory *memory, struct mm **out)
 
 /* --- files --------------------------------------------------------------- */
 
+static bool is_sysv(int fd)
+{
+	char path[64], name[64];
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	n = readlink(path, name, sizeof(name));
+	return n >= 5 && memcmp(name, "/SYSV", 5) == 0;
+}
+
 int memory_file(struct memory *m, int fd, struct mapfile **out)
 {
 	int flags = fcntl(fd, F_GETFL);
-	bool writable = (flags & O_ACCMODE) == O_RDWR;
+	const bool writable = (flags & O_ACCMODE) == O_RDWR;
+	const bool sysv = is_sysv(fd);
 	struct mapfile *f;
 	struct stat st;
 
@@ -47,6 +59,7 @@ int memory_file(struct memory *m, int fd, struct mapfile **out)
 	}
 	for (f = m->files; f; f = f->next) {
 		if (f->dev != st.st_dev || f->ino != st.st_ino ||
+		    f->sysv != sysv ||
 		    (writable && !f->writable))
 			continue;
 		close(fd);
@@ -61,7 +74,8 @@ int memory_file(struct memory *m, int fd, struct mapfile **out)
 	}
 	*f = (struct mapfile){ .next = m->files, .refs = 1, .fd = fd,
 			       .id = m->next_file++, .dev = st.st_dev,
-			       .ino = st.st_ino, .writable = writable };
+			       .ino = st.st_ino, .sysv = sysv,
+			       .writable = writable };
 	m->files = f;
 	*out = f;
 	return 0;
@@ -101,9 +115,13 @@ static void region_drop(struct mm *mm, struct region *r)
 		}
 		break;
 	case REGION_FILE:
+		memory_file_unref(mm->memory, r->file);
+		break;
 	case REGION_FRAMES:
-		if (r->file)
-			memory_file_unref(mm->memory, r->file);
+		if (!r->file)
+			break;
+		file_frames_unref(mm->memory->pinner, r->frames);
+		memory_file_unref(mm->memory, r->file);
 		break;
 	}
 }
@@ -186,6 +204,8 @@ int mm_split(struct mm *mm, uint64_t addr)
 		r->shared->refs++;
 	if (r->file)
 		r->file->refs++;
+	if (r->frames)
+		r->frames->refs++;
 	r[1].off += addr - r->start;
 	r[1].start = addr;
 	r->end = addr;

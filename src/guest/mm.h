@@ -29,6 +29,7 @@ struct mapfile {
 	int fd;			/* owned */
 	dev_t dev;
 	ino_t ino;
+	bool sysv;		/* System V memory numbers its own inodes */
 	bool writable;		/* opened for writing: may be mapped shared */
 	bool told;		/* the daemon has it */
 	struct file_frames *frames;	/* in a VM: owned */
@@ -57,6 +58,7 @@ struct region {
 	bool file_shared;	/* REGION_FILE: MAP_SHARED */
 	bool dontfork, wipeonfork;
 	struct mapfile *file;		/* REGION_FILE; FRAMES of a file */
+	struct file_frames *frames;	/* FRAMES of a file: referenced */
 	struct shared_mem *shared;	/* REGION_SHARED */
 };
 
@@ -77,6 +79,7 @@ struct mm_view {
 struct pin {
 	uint64_t start, end;
 	uint32_t slot;
+	uint64_t wanted;	/* mm->calls of then */
 };
 
 struct mm {
@@ -92,6 +95,7 @@ struct mm {
 	bool writes_files;	/* in a VM: by mappings, or has done so */
 	struct pin *pins;	/* in a VM: owned, sorted, disjoint */
 	size_t npins, pins_cap;
+	uint64_t calls;		/* in a VM: that were settled */
 	struct idmap sites;	/* outside of files, that were looked at */
 };
 

@@ -22,6 +22,9 @@
 /* Pages of a file that are pinned together. */
 #define PART_PAGES	1024
 
+/* How often a page is looked for that is not there at the moment. */
+#define PRESENT_TRIES	20
+
 /* --- rings --------------------------------------------------------------- */
 
 static int ring_register(int ring, unsigned int op, void *arg, unsigned int n)
@@ -191,6 +194,33 @@ static ssize_t splice_pages(int pipe, char *p, uint64_t n)
 	return (ssize_t)done;
 }
 
+/*
+ * A reference does not make a page present in our page table, and one that the
+ * kernel is trying to move is not present for a while. Pages that are gone
+ * meanwhile (a truncation) are an error of the madvise(), no signal.
+ */
+static int read_present(int pagemap, char *p, struct file_frames *f)
+{
+	for (int tries = 0; tries < PRESENT_TRIES; tries++) {
+		uint64_t missing = 0;
+		int err;
+
+		(void)!madvise(p, f->n * PAGE_BYTES, MADV_POPULATE_READ);
+		err = frames_read(pagemap, (uint64_t)(uintptr_t)p, f->n,
+				  f->pfn);
+		if (err)
+			return err;
+		for (uint64_t i = 0; i < f->n; i++) {
+			missing += !(f->pfn[i] & PAGEMAP_PRESENT);
+			f->pfn[i] = f->pfn[i] & PAGEMAP_PRESENT ?
+				    f->pfn[i] & PAGEMAP_PFN : 0;
+		}
+		if (!missing)
+			break;
+	}
+	return 0;
+}
+
 static int pin_mapped(struct file_frames *f, char *p, uint64_t n)
 {
 	int pipes[2], pagemap cleanup_fd = -1, err = 0;
@@ -210,14 +240,7 @@ static int pin_mapped(struct file_frames *f, char *p, uint64_t n)
 	pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	if (pagemap < 0)
 		return -errno;
-	/* A reference does not make it present in our page table. Pages that
-	 * are gone meanwhile (a truncation) are an error here, no signal. */
-	(void)!madvise(p, f->n * PAGE_BYTES, MADV_POPULATE_READ);
-	err = frames_read(pagemap, (uint64_t)(uintptr_t)p, f->n, f->pfn);
-	for (uint64_t i = 0; i < f->n; i++)
-		f->pfn[i] = f->pfn[i] & PAGEMAP_PRESENT ?
-			    f->pfn[i] & PAGEMAP_PFN : 0;
-	return err;
+	return read_present(pagemap, p, f);
 }
 
 static int part_new(int fd, uint64_t page, uint64_t n,
@@ -229,6 +252,7 @@ static int part_new(int fd, uint64_t page, uint64_t n,
 
 	if (!f)
 		return -ENOMEM;
+	f->refs = 1;
 	f->first = page;
 	f->pipe = -1;
 	p = mmap(NULL, n * PAGE_BYTES, PROT_READ, MAP_SHARED, fd,
@@ -275,20 +299,27 @@ int file_frames_get(struct file_frames **list, int fd, uint64_t page,
 	return 0;
 }
 
+void file_frames_unref(struct pinner *p, struct file_frames *f)
+{
+	if (--f->refs)
+		return;
+	f->next = p->late_files;
+	p->late_files = f;
+}
+
 void file_frames_drop(struct pinner *p, struct file_frames **list,
 		      uint64_t page, uint64_t npages)
 {
 	while (*list) {
 		struct file_frames *f = *list;
 
-		if (f->first < page || f->n > npages ||
-		    f->first - page > npages - f->n) {
+		if (f->first + f->n <= page || (f->first > page &&
+						f->first - page >= npages)) {
 			list = &f->next;
 			continue;
 		}
 		*list = f->next;
-		f->next = p->late_files;
-		p->late_files = f;
+		file_frames_unref(p, f);
 	}
 }
 

@@ -70,7 +70,8 @@ void pinner_drop(struct pinner *p, uint32_t slot, uint64_t bytes);
  * hole behind the end) is 0. Guest physical page numbers.
  */
 struct file_frames {
-	struct file_frames *next;
+	struct file_frames *next;	/* of the file, unless dropped */
+	unsigned int refs;	/* the file's, and regions' */
 	uint64_t first, n;	/* pages */
 	int pipe;		/* owned: holds the references */
 	uint64_t pfn[];
@@ -80,14 +81,23 @@ struct file_frames {
  * file_frames_get() - the part of a file that contains the page, pinned
  *
  * list: what is known of the file, added to. npages: how many are wanted; a
- * part may be shorter or longer. 0 or -errno (-ENXIO: behind the end).
+ * part may be shorter or longer. 0 or -errno (-ENXIO: behind the end). *out is
+ * the list's; it goes on for who counts itself among its refs.
  */
 int file_frames_get(struct file_frames **list, int fd, uint64_t page,
 		    uint64_t npages, struct file_frames **out);
 /* file_frames_free() - all of them, at the next pinner_release() */
 void file_frames_free(struct pinner *p, struct file_frames **list);
 
-/* file_frames_drop() - of parts that lie wholly in [page, page + npages) */
+/* file_frames_unref() - goes at the next pinner_release() if it was the last */
+void file_frames_unref(struct pinner *p, struct file_frames *f);
+
+/*
+ * file_frames_drop() - parts that touch [page, page + npages): not known
+ *
+ * They are looked for again when they are wanted again. The frames stay
+ * pinned while there are other references.
+ */
 void file_frames_drop(struct pinner *p, struct file_frames **list,
 		      uint64_t page, uint64_t npages);
 

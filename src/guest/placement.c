@@ -23,7 +23,8 @@ static void place_executor(struct tracer *tr, struct task *t)
 {
 	struct msg m = { .type = MSG_PLACE };
 
-	if (!t->executor || tr->client.dead)
+	/* The host of a VM has cores of its own. */
+	if (!t->executor || tr->client.dead || tracer_in_vm(tr))
 		return;
 	m.place.shadow = t->proc->shadow;
 	m.place.thread = (uint32_t)t->slot_index;

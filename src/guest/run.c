@@ -36,12 +36,15 @@ struct run_options {
 	uint64_t eager;		/* bytes */
 	bool no_huge;
 	bool verify;
+	bool no_pins;
+	uint64_t max_regions;
 	int verbosity;
 	char **command;
 };
 
 enum { OPT_TRACE = 256, OPT_TIMEOUT, OPT_EAGER, OPT_NO_HUGE,
-       OPT_VERIFY };
+       OPT_VERIFY, OPT_NO_PINS,
+       OPT_MAX_REGIONS };
 
 static const struct argp_option options[] = {
 	{ "forward", 'f', "RULE", 0,
@@ -57,11 +60,17 @@ static const struct argp_option options[] = {
 	{ "eager", OPT_EAGER, "SIZE", 0,
 	  "In a VM: mappings up to SIZE (4M) are made present and shadowed at"
 	  " once, larger ones as calls need them; with suffix K, M or G", 0 },
+	{ "max-regions", OPT_MAX_REGIONS, "N", 0,
+	  "In a VM: a shadow maps no more than N (60000) regions of memory; of"
+	  " large mappings, what was not needed for longest is dropped", 0 },
 	{ "no-huge", OPT_NO_HUGE, NULL, 0,
 	  "In a VM: do not ask for huge pages", 0 },
 	{ "verify", OPT_VERIFY, NULL, 0,
 	  "In a VM: compare what shadows map with the page table at every"
 	  " call, and count what is stale (with --stats: shown)", 0 },
+	{ "debug-no-pins", OPT_NO_PINS, NULL, OPTION_HIDDEN,
+	  "In a VM: do not keep memory where it is. Corrupts the memory of the"
+	  " VM; for tests of --verify", 0 },
 	{ "stats", 's', NULL, 0, "Print counters at exit", 0 },
 	{ "trace", OPT_TRACE, "FILE", 0,
 	  "Write one line a forwarded call; - is standard error", 0 },
@@ -138,6 +147,14 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPT_VERIFY:
 		o->verify = true;
+		return 0;
+	case OPT_MAX_REGIONS:
+		if (parse_size(arg, &o->max_regions) < 0 || !o->max_regions)
+			argp_error(state, "--max-regions %s: expected a number",
+				   arg);
+		return 0;
+	case OPT_NO_PINS:
+		o->no_pins = true;
 		return 0;
 	case OPT_NO_HUGE:
 		o->no_huge = true;
@@ -378,6 +395,9 @@ static void print_stats(const struct tracer *tr, double seconds)
 	fprintf(f, "darkshadow: memory: %lu map updates, %lu extents, %lu"
 		" bytes mapped\n", s->map_requests, s->extents,
 		s->bytes_mapped);
+	if (s->evicted)
+		fprintf(f, "darkshadow: budget: %lu regions dropped\n",
+			s->evicted);
 	if (tr->verify)
 		fprintf(f, "darkshadow: verify: %lu pages compared, %lu"
 			" stale\n", s->verified, s->stale);
@@ -511,7 +531,7 @@ static int run_command(const struct run_options *o, struct tracer *tr)
 int run_main(int argc, char **argv)
 {
 	struct run_options o = { .transport = "auto", .timeout_s = 5,
-				 .eager = 4 << 20 };
+				 .eager = 4 << 20, .max_regions = 60000 };
 	struct tracer tr = { .source = &arena_source,
 			     .hidden = -HIDDEN_FDS, .sock = -1,
 			     .memory.arena.fd = -1 };
@@ -524,6 +544,8 @@ int run_main(int argc, char **argv)
 	tr.eager = o.eager;
 	tr.huge = !o.no_huge;
 	tr.verify = o.verify;
+	tr.no_pins = o.no_pins;
+	tr.max_regions = o.max_regions;
 	if (prepare(&o, &tr, &sibling) == 0)
 		status = run_command(&o, &tr);
 	finish(&o, &tr, sibling);

@@ -131,6 +131,7 @@ struct stats {
 	uint64_t processes, threads, shadows, executors, cancelled;
 	uint64_t sites[SITE_VERDICTS], idioms[SITE_IDIOMS];
 	uint64_t verified, stale;	/* pages (--verify) */
+	uint64_t evicted;	/* regions that were over the budget */
 };
 
 /*
@@ -174,7 +175,9 @@ struct tracer {
 	uint64_t eager;		/* in a VM: bytes of a mapping that are made
 				 * present at once, and not when needed */
 	bool huge;		/* in a VM: huge pages for large memory */
+	uint64_t max_regions;	/* in a VM: of one shadow; then cold ones go */
 	bool verify;		/* in a VM: frames are compared at each call */
+	bool no_pins;		/* in a VM: to see that verify sees something */
 };
 
 static inline bool tracer_in_vm(const struct tracer *tr)

@@ -25,12 +25,16 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/io_uring.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -45,6 +49,9 @@
 #define CHUNK		(64ULL << 10)
 #define HUGE_PAGE	(2ULL << 20)
 
+/* Pages of files that turn out not to be what they were, a pointer. */
+#define DOUBTS_MAX	64
+
 /* Frames of one process are read in pieces of this many pages. */
 #define READ_PAGES	4096
 
@@ -55,7 +62,13 @@ static void note(struct mm *mm, uint64_t start, uint64_t end)
 
 /* --- pinning private memory ---------------------------------------------- */
 
-/* Registers [start, end) of the target as one buffer. */
+/*
+ * Registers [start, end) of the target as one buffer.
+ *
+ * Populated for writing once it is pinned, it is dirty: what the host writes is
+ * kept when the pin is gone, even in pages that the target had given back
+ * (MADV_FREE), which a pin alone leaves writable and clean.
+ */
 static int pin_once(struct tracer *tr, struct task *t, uint64_t start,
 		    uint64_t end)
 {
@@ -64,7 +77,8 @@ static int pin_once(struct tracer *tr, struct task *t, uint64_t start,
 		struct iovec iov;
 	} *m = (void *)((char *)t->slot + SLOT_ASIDE);
 	const uint64_t at = task_slot_gva(t) + SLOT_ASIDE;
-	struct pin pin = { .start = start, .end = end };
+	struct pin pin = { .start = start, .end = end,
+			   .wanted = t->proc->mm->calls };
 	int64_t r;
 	int err = pinner_take(tr->memory.pinner, &pin.slot);
 
@@ -76,14 +90,38 @@ static int pin_once(struct tracer *tr, struct task *t, uint64_t start,
 	m->update.offset = pin.slot % PIN_RING_SLOTS;
 	m->update.data = at + offsetof(typeof(*m), iov);
 	m->update.nr = 1;
-	r = task_native(tr, t, SYS_io_uring_register,
+	r = tr->no_pins ? 1 :
+	    task_native(tr, t, SYS_io_uring_register,
 			hidden_fd(tr, HIDDEN_RING) + pin.slot / PIN_RING_SLOTS,
 			IORING_REGISTER_BUFFERS_UPDATE, at, sizeof(m->update),
 			0, 0);
-	err = r == 1 ? mm_pin_add(t->proc->mm, &pin) : r < 0 ? (int)r : -EIO;
+	if (r == 1)
+		r = task_native(tr, t, SYS_madvise, start, end - start,
+				MADV_POPULATE_WRITE, 0, 0, 0);
+	err = r < 0 ? (int)r : r > 0 ? -EIO : 0;
+	if (!err)
+		err = mm_pin_add(t->proc->mm, &pin);
 	if (err)
 		pinner_drop(tr->memory.pinner, pin.slot, 0);
 	return err;
+}
+
+/*
+ * As one buffer or, where a page in it cannot be had (a guard, poison), in
+ * pieces without it.
+ */
+static int pin_pieces(struct tracer *tr, struct task *t, uint64_t start,
+		      uint64_t end)
+{
+	const uint64_t mid = start + page_down((end - start) / 2);
+	int err = pin_once(tr, t, start, end), upper;
+
+	if ((err != -EFAULT && err != -EHWPOISON) || end - start <= PAGE_BYTES)
+		return err;
+	err = pin_pieces(tr, t, start, mid);
+	upper = pin_pieces(tr, t, mid, end);
+	/* One piece is better than none. */
+	return err && upper ? err : 0;
 }
 
 /* Frames only stay a target's own if they may be written when pinned. */
@@ -104,7 +142,7 @@ static int pin_range(struct tracer *tr, struct task *t, uint64_t start,
 		task_native(tr, t, SYS_madvise, start, len, MADV_HUGEPAGE, 0,
 			    0, 0);
 	for (uint64_t pos = start; pos < end && !err; pos += PIN_MAX)
-		err = pin_once(tr, t, pos, min_u64(pos + PIN_MAX, end));
+		err = pin_pieces(tr, t, pos, min_u64(pos + PIN_MAX, end));
 	if (!(prot & PROT_WRITE))
 		task_native(tr, t, SYS_mprotect, start, len, (uint64_t)prot, 0,
 			    0, 0);
@@ -194,13 +232,13 @@ struct survey {
 };
 
 static int add_page(struct survey *s, uint64_t gva, uint64_t pfn, int prot,
-		    struct mapfile *file)
+		    struct mapfile *file, struct file_frames *frames)
 {
 	const uint64_t gpa = pfn * PAGE_BYTES;
 	struct region *last = s->n ? &s->v[s->n - 1] : NULL;
 
 	if (last && last->end == gva && last->prot == prot &&
-	    last->file == file && last->off + (gva - last->start) == gpa) {
+	    last->frames == frames && last->off + (gva - last->start) == gpa) {
 		last->end += PAGE_BYTES;
 		return 0;
 	}
@@ -215,9 +253,12 @@ static int add_page(struct survey *s, uint64_t gva, uint64_t pfn, int prot,
 	}
 	s->v[s->n++] = (struct region){ .start = gva, .end = gva + PAGE_BYTES,
 					.off = gpa, .prot = prot, .file = file,
+					.frames = frames,
 					.kind = REGION_FRAMES };
-	if (file)
+	if (file) {
 		file->refs++;
+		frames->refs++;
+	}
 	return 0;
 }
 
@@ -246,7 +287,8 @@ static int survey_private(struct survey *s, const struct map_line *line,
 			/* Others have it, too: not to be written. */
 			if (!(e & PAGEMAP_EXCLUSIVE) || e & PAGEMAP_FILE)
 				prot &= ~PROT_WRITE;
-			err = add_page(s, pos, e & PAGEMAP_PFN, prot, NULL);
+			err = add_page(s, pos, e & PAGEMAP_PFN, prot, NULL,
+				       NULL);
 		}
 	}
 	return err;
@@ -301,7 +343,7 @@ static int survey_file(struct survey *s, const struct map_line *line,
 			if (f->pfn[page - f->first])
 				err = add_page(s, start,
 					       f->pfn[page - f->first], prot,
-					       file);
+					       file, f);
 	}
 	memory_file_unref(&s->tr->memory, file);
 	return err;
@@ -339,24 +381,36 @@ static void widen(const struct survey *s, const struct map_line *line,
 	}
 }
 
+/* Private huge pages of MAP_HUGETLB: they have an inode and no file. */
+static bool is_hugetlb(const struct map_line *line)
+{
+	return strncmp(line->name, "/anon_hugepage", 14) == 0;
+}
+
 static int survey_line(struct survey *s, const struct map_line *line,
 		       uint64_t start, uint64_t end)
 {
 	if (is_special(s, line) ||
 	    !(line->prot & (PROT_READ | PROT_WRITE | PROT_EXEC)))
 		return 0;
-	if (line->ino && (line->shared || !(line->prot & PROT_WRITE)))
+	if (!line->shared && is_hugetlb(line))
+		return survey_private(s, line, line->start, line->end);
+	/* System V memory has its id for an inode: 0, perhaps. */
+	if (line->shared || (line->ino && !(line->prot & PROT_WRITE)))
 		return survey_file(s, line, start, end);
-	if (line->ino || line->shared)
-		return 0;	/* has been made anonymous; has an inode */
+	if (line->ino)
+		return 0;	/* has been made anonymous */
 	return survey_private(s, line, start, end);
 }
 
 static void drop_survey(struct survey *s)
 {
-	for (size_t i = 0; i < s->n; i++)
-		if (s->v[i].file)
-			memory_file_unref(&s->tr->memory, s->v[i].file);
+	for (size_t i = 0; i < s->n; i++) {
+		if (!s->v[i].file)
+			continue;
+		file_frames_unref(s->tr->memory.pinner, s->v[i].frames);
+		memory_file_unref(&s->tr->memory, s->v[i].file);
+	}
 	s->n = 0;
 }
 
@@ -373,7 +427,7 @@ static bool is_known(const struct survey *s, uint64_t start, uint64_t end)
 		if (!r || max_u64(r->start, start) != found->start ||
 		    min_u64(r->end, end) != found->end ||
 		    r->off + (found->start - r->start) != found->off ||
-		    r->prot != found->prot || r->file != found->file)
+		    r->prot != found->prot || r->frames != found->frames)
 			return false;
 		start = found->end;
 	}
@@ -492,6 +546,10 @@ static bool covered(const struct mm *mm, uint64_t start, uint64_t end)
  * known. */
 #define STRUCT_LEN 256
 
+/* Later than Debian 12's headers. */
+#define NR_SETXATTRAT 463
+#define NR_GETXATTRAT 464
+
 /* What a call moves at most (MAX_RW_COUNT, include/linux/fs.h). */
 #define LEN_MAX 0x7ffff000u
 
@@ -548,12 +606,90 @@ static void visit_iovec(const struct visit *visit, struct task *t,
 	}
 }
 
+static void visit_msghdr(const struct visit *v, struct task *t, uint64_t addr)
+{
+	struct msghdr m;
+
+	visit_range(v, addr, sizeof(m), true);
+	if (task_read(t, addr, &m, sizeof(m)) != sizeof(m))
+		return;
+	visit_range(v, (uint64_t)m.msg_name, m.msg_namelen, true);
+	visit_range(v, (uint64_t)m.msg_control, m.msg_controllen, true);
+	visit_iovec(v, t, (uint64_t)m.msg_iov, m.msg_iovlen);
+}
+
+static void visit_mmsghdr(const struct visit *v, struct task *t, uint64_t addr,
+			  uint64_t n)
+{
+	const size_t size = sizeof(struct mmsghdr);
+
+	n = min_u64(n, 1024);	/* UIO_MAXIOV: no more are looked at */
+	visit_range(v, addr, n * size, true);
+	for (uint64_t i = 0; i < n; i++)
+		visit_msghdr(v, t, addr + i * size);
+}
+
+/* struct xattr_args of linux/xattr.h (Linux 6.13) */
+static void visit_xattr_args(const struct visit *v, struct task *t,
+			     uint64_t addr)
+{
+	struct { uint64_t value; uint32_t size, flags; } a;
+
+	visit_range(v, addr, sizeof(a), false);
+	if (task_read(t, addr, &a, sizeof(a)) == sizeof(a))
+		visit_range(v, a.value, a.size, true);
+}
+
+/*
+ * Calls whose structures point further, or are longer than others; false: what
+ * the table says is all there is.
+ */
+static bool visit_nested(const struct visit *v, struct task *t,
+			 const struct forward_call *call)
+{
+	const uint64_t *a = call->args;
+	uint32_t len;
+
+	switch (call->nr) {
+	case SYS_sendmsg:
+	case SYS_recvmsg:
+		visit_msghdr(v, t, a[1]);
+		return true;
+	case SYS_sendmmsg:
+	case SYS_recvmmsg:
+		visit_mmsghdr(v, t, a[1], (uint32_t)a[2]);
+		visit_range(v, a[4], call->nr == SYS_recvmmsg && a[4] ?
+			    sizeof(struct timespec) : 0, true);
+		return true;
+	case SYS_getsockopt:
+		visit_range(v, a[4], sizeof(len), true);
+		if (task_read(t, a[4], &len, sizeof(len)) == sizeof(len))
+			visit_range(v, a[3], len, true);
+		return true;
+	case SYS_poll:
+		visit_range(v, a[0], min_u64(a[1], 1 << 20) *
+			    sizeof(struct pollfd), true);
+		return true;
+	case SYS_epoll_wait:
+		visit_range(v, a[1], min_u64(a[2], 1 << 20) *
+			    sizeof(struct epoll_event), true);
+		return true;
+	case NR_SETXATTRAT:
+	case NR_GETXATTRAT:
+		visit_xattr_args(v, t, a[4]);
+		return false;
+	}
+	return false;
+}
+
 /* As far as the table of calls says. */
 static void visit_pointers(const struct visit *v, struct task *t,
 			   const struct forward_call *call)
 {
 	const struct call *c = calls_get(call->nr);
 
+	if (visit_nested(v, t, call))
+		return;
 	for (int i = 0; c && c->args[i]; i++) {
 		const uint64_t a = call->args[i];
 
@@ -577,24 +713,6 @@ static void visit_pointers(const struct visit *v, struct task *t,
 			break;
 		}
 	}
-}
-
-/* A slot, six pointers, and what they point to: up to UIO_MAXIOV buffers. */
-#define WANTED_MAX 1032
-
-struct wanted {
-	const struct mm *mm;
-	struct range v[WANTED_MAX];
-	size_t n;
-};
-
-static void want(void *ctx, struct range at, bool written)
-{
-	struct wanted *w = ctx;
-
-	(void)written;
-	if (w->n < WANTED_MAX && !covered(w->mm, at.start, at.end))
-		w->v[w->n++] = at;
 }
 
 /* --- verify --------------------------------------------------------------- */
@@ -652,27 +770,22 @@ static void verify_call(struct tracer *tr, struct task *t,
  */
 static void make_dirty(const struct region *r, struct range at)
 {
-	const int fd = r->file->fd;
-	const struct file_frames *f;
+	const struct file_frames *f = r->frames;
+	const uint64_t gpa = r->off + (at.start - r->start);
 
-	for (f = r->file->frames; f; f = f->next) {
-		for (uint64_t i = 0; i < f->n; i++) {
-			const uint64_t gpa = f->pfn[i] * PAGE_BYTES;
-			char *p;
+	for (uint64_t i = 0; i < f->n; i++) {
+		char *p;
 
-			if (gpa - (r->off + (at.start - r->start)) >=
-			    at.end - at.start)
-				continue;
-			p = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE,
-				 MAP_SHARED, fd,
-				 (off_t)((f->first + i) * PAGE_BYTES));
-			if (p == MAP_FAILED)
-				continue;
-			/* Populated first: a truncated file is no signal. */
-			if (madvise(p, PAGE_BYTES, MADV_POPULATE_WRITE) == 0)
-				__atomic_fetch_or(p, 0, __ATOMIC_RELAXED);
-			munmap(p, PAGE_BYTES);
-		}
+		if (f->pfn[i] * PAGE_BYTES - gpa >= at.end - at.start)
+			continue;
+		p = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED,
+			 r->file->fd, (off_t)((f->first + i) * PAGE_BYTES));
+		if (p == MAP_FAILED)
+			continue;
+		/* Populated first: a truncated file is no signal. */
+		if (madvise(p, PAGE_BYTES, MADV_POPULATE_WRITE) == 0)
+			__atomic_fetch_or(p, 0, __ATOMIC_RELAXED);
+		munmap(p, PAGE_BYTES);
 	}
 }
 
@@ -702,50 +815,6 @@ static void pagemap_answered(struct tracer *tr, struct task *t,
 	visit_pointers(&(struct visit){ dirty_range, t->proc->mm }, t, call);
 }
 
-static int settle_all(struct tracer *tr, struct task *t,
-		      const struct wanted *w)
-{
-	struct mm *mm = t->proc->mm;
-	struct survey s;
-	int err = survey_begin(&s, tr, t);
-
-	while (!err && mm->fresh.ndirty) {
-		const struct range d = mm->fresh.dirty[--mm->fresh.ndirty];
-
-		err = settle_range(&s, d.start, d.end, false);
-	}
-	for (size_t i = 0; i < w->n && !err; i++)
-		if (!covered(mm, w->v[i].start, w->v[i].end))
-			err = settle_range(&s, w->v[i].start, w->v[i].end,
-					   true);
-	survey_end(&s);
-	return err;
-}
-
-static int pagemap_settle(struct tracer *tr, struct task *t,
-			  const struct forward_call *call)
-{
-	struct mm *mm = t->proc->mm;
-	const struct range slot = { task_slot_gva(t),
-				    task_slot_gva(t) + SLOT_STRIDE };
-	struct wanted w;
-
-	w.mm = mm;
-	w.n = 0;
-	want(&w, slot, true);
-	if (call)
-		visit_pointers(&(struct visit){ want, &w }, t, call);
-	if (w.n || mm->fresh.ndirty) {
-		int err = settle_all(tr, t, &w);
-
-		if (err)
-			return err;
-	}
-	if (call && tr->verify)
-		verify_call(tr, t, call);
-	return 0;
-}
-
 /* --- private mappings of files -------------------------------------------- */
 
 /*
@@ -766,6 +835,10 @@ static int make_anonymous(struct tracer *tr, struct task *t,
 			 MAP_PRIVATE | MAP_ANONYMOUS, ~0ULL, 0);
 	if (mem_errno(at))
 		return mem_errno(at);
+	/* What is closed cannot be read from outside either. */
+	if (!(line->prot & PROT_READ))
+		task_native(tr, t, SYS_mprotect, part.start, len, PROT_READ, 0,
+			    0, 0);
 	for (uint64_t done = 0; done < len;) {
 		ssize_t n = task_read(t, part.start + done, buf,
 				      min_u64(len - done, 1 << 20));
@@ -803,6 +876,7 @@ static int make_all_anonymous(struct tracer *tr, struct task *t,
 				      min_u64(line->end, at.end) };
 
 		if (part.start >= part.end || line->shared || !line->ino ||
+		    is_hugetlb(line) ||
 		    mem_is_ours(&tr->memory, line->start, line->end) ||
 		    (writable && !(line->prot & PROT_WRITE)))
 			continue;
@@ -810,6 +884,292 @@ static int make_all_anonymous(struct tracer *tr, struct task *t,
 	}
 	maps_fini(&maps);
 	return err;
+}
+
+/* --- settling for a call ---------------------------------------------------- */
+
+struct settling {
+	struct survey s;
+	bool begun;
+	int err;
+};
+
+static int settle_begin(struct settling *st)
+{
+	struct tracer *tr = st->s.tr;
+	struct task *t = st->s.t;
+
+	if (st->begun)
+		return 0;
+	st->begun = true;
+	return survey_begin(&st->s, tr, t);
+}
+
+static void settle_end(struct settling *st)
+{
+	struct tracer *tr = st->s.tr;
+	struct task *t = st->s.t;
+
+	if (st->begun)
+		survey_end(&st->s);
+	*st = (struct settling){ .s = { .tr = tr, .t = t, .pagemap = -1 } };
+}
+
+static int settle_fresh(struct settling *st)
+{
+	struct mm_view *fresh = &st->s.t->proc->mm->fresh;
+	int err = fresh->ndirty ? settle_begin(st) : 0;
+
+	while (!err && fresh->ndirty) {
+		const struct range d = fresh->dirty[--fresh->ndirty];
+
+		err = settle_range(&st->s, d.start, d.end, false);
+	}
+	return err;
+}
+
+static int settle_wanted(struct settling *st, struct range at)
+{
+	int err = settle_begin(st);
+
+	return err ? err : settle_range(&st->s, at.start, at.end, true);
+}
+
+/* What is the matter with a page of a file's mapping. */
+enum doubt { SOUND, ABSENT, OTHER_FRAME, OWN_COPY };
+
+static enum doubt doubt_of(const struct region *r, uint64_t pos, uint64_t e)
+{
+	if (!(e & PAGEMAP_PRESENT))
+		return ABSENT;
+	if (!(e & PAGEMAP_FILE))
+		return OWN_COPY;
+	return (e & PAGEMAP_PFN) * PAGE_BYTES == r->off + (pos - r->start) ?
+	       SOUND : OTHER_FRAME;
+}
+
+/* The first page of [at) in doubt; pages behind it that are so, too. */
+static enum doubt find_doubt(struct settling *st, struct range at,
+			     struct range *out)
+{
+	const struct mm *mm = st->s.t->proc->mm;
+	enum doubt found = SOUND;
+	uint64_t e;
+
+	for (uint64_t pos = at.start; pos < at.end; pos += PAGE_BYTES) {
+		const struct region *r = mm_find(mm, pos);
+		enum doubt d;
+
+		if (!r || r->start >= at.end)
+			break;
+		pos = max_u64(pos, r->start);
+		if (!r->file || r->file == mm->memory->arena_file) {
+			if (found != SOUND)
+				break;
+			pos = r->end - PAGE_BYTES;
+			continue;
+		}
+		if (settle_begin(st) < 0 ||
+		    frames_read(st->s.pagemap, pos, 1, &e) < 0)
+			break;
+		d = doubt_of(r, pos, e);
+		if (found == SOUND && d != SOUND)
+			*out = (struct range){ pos, pos };
+		else if (found != d)
+			break;
+		found = d;
+		if (d != SOUND)
+			out->end = pos + PAGE_BYTES;
+	}
+	return found;
+}
+
+/* Frames that a file has no more are not known any more. */
+static void drop_frames(struct mm *mm, struct range at)
+{
+	const struct region *r;
+
+	while ((r = mm_find(mm, at.start)) && r->start < at.end) {
+		const uint64_t first = r->frames ? r->frames->first : 0;
+
+		if (r->frames)
+			file_frames_drop(mm->memory->pinner, &r->file->frames,
+					 first, r->frames->n);
+		at.start = r->end;
+	}
+}
+
+/* False, and part is its first page: that one cannot be had. */
+static bool populate_some(struct settling *st, struct range *part)
+{
+	uint64_t e = 0;
+	int64_t r = task_native(st->s.tr, st->s.t, SYS_madvise, part->start,
+				part->end - part->start, MADV_POPULATE_READ, 0,
+				0, 0);
+
+	if (r == 0 || frames_read(st->s.pagemap, part->start, 1, &e) < 0 ||
+	    e & PAGEMAP_PRESENT)
+		return true;
+	part->end = part->start + PAGE_BYTES;
+	return false;
+}
+
+/*
+ * A file's page is the same frame for everyone who maps it until it is
+ * truncated, punched out or invalidated (by a network file system's server,
+ * say): of that we hear nothing. So before a call uses pages of files their
+ * frames are compared with the target's page table. A page that the target
+ * has not touched yet is made present there first; one that it has a copy of
+ * (ptrace(2), /proc/PID/mem) becomes its own memory.
+ */
+static int settle_doubts(struct settling *st, struct range at)
+{
+	struct tracer *tr = st->s.tr;
+	struct task *t = st->s.t;
+	struct range part;
+	enum doubt doubt;
+	int err = 0;
+
+	for (int tries = 0; tries < DOUBTS_MAX && !err; tries++) {
+		doubt = find_doubt(st, at, &part);
+		switch (doubt) {
+		case SOUND:
+			return 0;
+		case ABSENT:
+			if (populate_some(st, &part))
+				continue;
+			break;
+		case OWN_COPY:
+			err = make_all_anonymous(tr, t, part, false);
+			break;
+		case OTHER_FRAME:
+			break;
+		}
+		drop_frames(t->proc->mm, part);
+		if (!err)
+			err = mm_remove(t->proc->mm, part.start, part.end);
+		settle_end(st);
+		if (!err && doubt != ABSENT)
+			err = settle_wanted(st, part);
+	}
+	/* It goes on changing: better nothing there than what is not true. */
+	if (!err && find_doubt(st, at, &part) != SOUND)
+		err = mm_remove(t->proc->mm, part.start, at.end);
+	return err;
+}
+
+/* --- the budget ------------------------------------------------------------ */
+
+/*
+ * The host's kernel maps no more than vm.max_map_count regions for a shadow.
+ * Of large mappings, which are shadowed as calls need them, what has not been
+ * needed for longest is forgotten when there are too many, pin by pin.
+ */
+static size_t regions_in(const struct mm *mm, uint64_t start, uint64_t end)
+{
+	const struct region *r = mm_find(mm, start);
+	size_t n = 0;
+
+	for (; r && r < mm->v + mm->n && r->start < end; r++)
+		n++;
+	return n;
+}
+
+static int by_age(const void *a, const void *b)
+{
+	const struct pin *x = a, *y = b;
+
+	return x->wanted < y->wanted ? -1 : x->wanted > y->wanted;
+}
+
+/* Pins of large mappings that this call does not need; sorted by age. */
+static size_t find_cold(const struct settling *st, struct pin *out)
+{
+	const struct mm *mm = st->s.t->proc->mm;
+	const struct maps *maps = &st->s.maps;
+	size_t n = 0;
+
+	for (size_t i = 0, l = 0; i < mm->npins; i++) {
+		const struct pin *pin = &mm->pins[i];
+
+		while (l < maps->n && maps->v[l].end <= pin->start)
+			l++;
+		if (l < maps->n && pin->wanted < mm->calls &&
+		    !is_small(&st->s, &maps->v[l]))
+			out[n++] = *pin;
+	}
+	qsort(out, n, sizeof(*out), by_age);
+	return n;
+}
+
+static int keep_budget(struct settling *st)
+{
+	struct tracer *tr = st->s.tr;
+	struct mm *mm = st->s.t->proc->mm;
+	struct pin *cold cleanup_free = NULL;
+	size_t n, i, gone = 0;
+	int err;
+
+	if (mm->n <= tr->max_regions || !mm->npins)
+		return 0;
+	err = settle_begin(st);
+	if (err)
+		return err;
+	cold = calloc(mm->npins, sizeof(*cold));
+	if (!cold)
+		return -ENOMEM;
+	n = find_cold(st, cold);
+	/* A quarter more than has to go, or every call would do this. */
+	for (i = 0; i < n && !err && mm->n > tr->max_regions / 4 * 3; i++) {
+		gone += regions_in(mm, cold[i].start, cold[i].end);
+		err = mm_remove(mm, cold[i].start, cold[i].end);
+	}
+	shadow_tell_all(tr, mm);
+	while (i-- > 0)
+		unpin(tr, st->s.t, cold[i].start, cold[i].end);
+	tr->stats.evicted += gone;
+	log_debug("process %d: %zu regions forgotten, %zu left", st->s.t->tid,
+		  gone, mm->n);
+	return err;
+}
+
+static void stamp_pins(struct mm *mm, struct range at)
+{
+	for (size_t i = mm_pin_find(mm, at.start);
+	     i < mm->npins && mm->pins[i].start < at.end; i++)
+		mm->pins[i].wanted = mm->calls;
+}
+
+static void want(void *ctx, struct range at, bool written)
+{
+	struct settling *st = ctx;
+
+	(void)written;
+	if (!st->err && !covered(st->s.t->proc->mm, at.start, at.end))
+		st->err = settle_wanted(st, at);
+	if (!st->err)
+		st->err = settle_doubts(st, at);
+	stamp_pins(st->s.t->proc->mm, at);
+}
+
+static int pagemap_settle(struct tracer *tr, struct task *t,
+			  const struct forward_call *call)
+{
+	struct settling st = { .s = { .tr = tr, .t = t, .pagemap = -1 } };
+	const struct range slot = { task_slot_gva(t),
+				    task_slot_gva(t) + SLOT_STRIDE };
+
+	t->proc->mm->calls++;
+	st.err = settle_fresh(&st);
+	want(&st, slot, true);
+	if (call)
+		visit_pointers(&(struct visit){ want, &st }, t, call);
+	if (!st.err)
+		st.err = keep_budget(&st);
+	settle_end(&st);
+	if (!st.err && call && tr->verify)
+		verify_call(tr, t, call);
+	return st.err;
 }
 
 /* --- calls --------------------------------------------------------------- */
@@ -841,10 +1201,15 @@ static int64_t map_file_copy(struct tracer *tr, struct task *t)
 
 static int64_t map_host_file(struct tracer *tr, struct task *t, bool shared)
 {
+	const int access = files_get(t->proc->files, (int)t->args[4])->flags &
+			   O_ACCMODE;
 	int64_t there, r;
 	int copy;
 
-	/* The host's pages are not the guest's: no window to them yet. */
+	if (access == O_WRONLY ||
+	    (shared && t->args[2] & PROT_WRITE && access != O_RDWR))
+		return -EACCES;
+	/* The host's pages are not the guest's: there is no window to them. */
 	if (shared)
 		return -ENODEV;
 	copy = fd_fetch(tr, t, (int)t->args[4]);
@@ -863,12 +1228,36 @@ static int64_t map_host_file(struct tracer *tr, struct task *t, bool shared)
 	return r;
 }
 
-static bool is_regular(struct tracer *tr, struct task *t, int fd)
+enum mapped { MAPPED_FILE, MAPPED_ZEROS, MAPPED_OTHER };
+
+/* What a descriptor is, as far as a private mapping of it goes. */
+static enum mapped what_is(struct tracer *tr, struct task *t, int fd)
 {
 	int copy cleanup_fd = fd_fetch(tr, t, fd);
 	struct stat st;
 
-	return copy >= 0 && fstat(copy, &st) == 0 && S_ISREG(st.st_mode);
+	if (copy < 0 || fstat(copy, &st) < 0)
+		return MAPPED_OTHER;
+	if (S_ISREG(st.st_mode))
+		return MAPPED_FILE;
+	return S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 5) ?
+	       MAPPED_ZEROS : MAPPED_OTHER;
+}
+
+/* A private mapping of a local file, such that it can be pinned. */
+static int64_t map_private_file(struct tracer *tr, struct task *t)
+{
+	const enum mapped what = what_is(tr, t, (int)t->args[4]);
+
+	if (what == MAPPED_FILE && t->args[2] & PROT_WRITE &&
+	    t->args[5] % PAGE_BYTES == 0)
+		return map_file_copy(tr, t);
+	/* /dev/zero: how anonymous memory was had of old. */
+	if (what == MAPPED_ZEROS)
+		return task_native(tr, t, SYS_mmap, t->args[0], t->args[1],
+				   t->args[2], t->args[3] | MAP_ANONYMOUS,
+				   ~0ULL, 0);
+	return task_native_same(tr, t);
 }
 
 static void call_mmap(struct tracer *tr, struct task *t)
@@ -894,10 +1283,8 @@ static void call_mmap(struct tracer *tr, struct task *t)
 	}
 	if (!(flags & MAP_ANONYMOUS) && is_host_fd(t, fd))
 		r = map_host_file(tr, t, shared);
-	else if (!(flags & MAP_ANONYMOUS) && !shared &&
-		 t->args[2] & PROT_WRITE && is_regular(tr, t, fd) &&
-		 t->args[5] % PAGE_BYTES == 0)
-		r = map_file_copy(tr, t);
+	else if (!(flags & MAP_ANONYMOUS) && !shared)
+		r = map_private_file(tr, t);
 	else
 		r = task_native_same(tr, t);
 	if (!mem_errno(r)) {
@@ -905,6 +1292,9 @@ static void call_mmap(struct tracer *tr, struct task *t)
 
 		forget(tr, t, (uint64_t)r, end);
 		note(t->proc->mm, (uint64_t)r, end);
+	} else if (flags & MAP_FIXED) {
+		/* What was there may have been unmapped nevertheless. */
+		note(t->proc->mm, at.start, at.end);
 	}
 	task_return(tr, t, r);
 }
@@ -969,6 +1359,15 @@ static void call_brk(struct tracer *tr, struct task *t)
 }
 
 #define MADV_DONTNEED_LOCKED_ 24
+#define MADV_GUARD_INSTALL_ 102	/* Linux 6.13 */
+
+/* Frames are given back, or others come in their place. */
+static bool gives_back(int advice)
+{
+	return advice == MADV_DONTNEED || advice == MADV_FREE ||
+	       advice == MADV_DONTNEED_LOCKED_ || advice == MADV_REMOVE ||
+	       advice == MADV_GUARD_INSTALL_;
+}
 
 static void call_madvise(struct tracer *tr, struct task *t)
 {
@@ -986,8 +1385,7 @@ static void call_madvise(struct tracer *tr, struct task *t)
 	}
 	/* Frames that are given back: none are present until a call points
 	 * there again. */
-	if (advice == MADV_DONTNEED || advice == MADV_FREE ||
-	    advice == MADV_DONTNEED_LOCKED_ || advice == MADV_REMOVE)
+	if (gives_back(advice))
 		forget(tr, t, at.start, at.end);
 	task_return(tr, t, task_native_same(tr, t));
 }
@@ -1074,6 +1472,19 @@ static void pagemap_call(struct tracer *tr, struct task *t)
 	case SYS_shmat:
 	case SYS_shmdt:
 		call_shm(tr, t);
+		break;
+	case SYS_process_madvise:
+		/* As all kernels before Linux 6.13 answer to that advice. */
+		if (gives_back((int)t->args[3]))
+			task_return(tr, t, -EINVAL);
+		else
+			call_general(tr, t);
+		break;
+	case SYS_userfaultfd:
+		/* Pinning would wait for whoever fills the page, and that one
+		 * for us. */
+		log_info("process %d: userfaultfd is not there", t->tid);
+		task_return(tr, t, -ENOSYS);
 		break;
 	case SYS_remap_file_pages:
 		/* Emulated since Linux 4.0, and used by nobody. */

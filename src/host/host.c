@@ -23,6 +23,7 @@
 struct host_options {
 	const char *transport;
 	const char *vm;			/* NULL: loopback */
+	bool wait;
 	struct rules policy;
 };
 
@@ -38,6 +39,9 @@ static const struct argp_option options[] = {
 	{ "vm", 'm', "VM", 0,
 	  "Serve the runs inside VM: its NAME, uml:NAME, pid:N or qmp:PATH",
 	  0 },
+	{ "wait", 'w', NULL, 0,
+	  "Let the VM start later, and wait for the next one when it has"
+	  " ended", 0 },
 	{ "quiet", 'q', NULL, 0, "Say nothing but errors", 0 },
 	{ "verbose", 'v', NULL, 0, "Say more; twice: everything", 0 },
 	{ 0 },
@@ -68,6 +72,9 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 		return 0;
 	case 'm':
 		o->vm = arg;
+		return 0;
+	case 'w':
+		o->wait = true;
 		return 0;
 	case 'q':
 		log_set_level(LOG_ERROR);
@@ -105,20 +112,19 @@ static int inherited_socket(const char *args)
 	return *end || fd < 0 ? -1 : (int)fd;
 }
 
-static int open_vm(const char *spec, struct vm **vm)
+static int find_vm(struct serve *conf)
 {
 	char err[VM_ERR_MAX];
-	int rc = vm_open(spec, vm, err);
+	int rc = conf->vm_spec ? serve_find_vm(conf, err) : 0;
 
-	if (rc) {
-		log_err("--vm %s: %s", spec, err);
-		return rc;
+	if (!rc)
+		return 0;
+	if (conf->wait) {
+		log_warn("--vm %s: %s; waiting for it", conf->vm_spec, err);
+		return 0;
 	}
-	if (*(*vm)->note)
-		log_warn("--vm %s: %s", spec, (*vm)->note);
-	log_info("VM %s: process %d, %lu MiB of RAM", spec, (*vm)->seen.pid,
-		 (*vm)->seen.memory >> 20);
-	return 0;
+	log_err("--vm %s: %s", conf->vm_spec, err);
+	return rc;
 }
 
 static const char *remedy(int err)
@@ -135,18 +141,17 @@ static const char *remedy(int err)
 	return "";
 }
 
-static int host_listen(const struct host_options *o, struct vm *vm,
+static int host_listen(const struct host_options *o, struct serve *conf,
 		       const struct transport_ops *ops, const char *args)
 {
 	const struct timespec pause = { .tv_nsec = 50 * 1000 * 1000 };
 	struct listener l;
-	const struct serve conf = { .policy = &o->policy, .vm = vm,
-				    .listener = &l };
 	bool told = false;
 	int err;
 
 	for (;;) {
-		err = listener_open(&l, ops, args, vm ? vm->ram.fd : -1);
+		err = listener_open(&l, ops, args,
+				    conf->vm ? conf->vm->ram.fd : -1);
 		if (err != -EINPROGRESS)
 			break;
 		if (!told)
@@ -164,16 +169,16 @@ static int host_listen(const struct host_options *o, struct vm *vm,
 		log_warn("no policy given: every rule will be refused (add"
 			 " --policy FILE or --allow RULE)");
 	log_info("serving at %s", args);
-	err = serve_run(&conf, NULL);
+	conf->listener = &l;
+	err = serve_run(conf, NULL);
 	listener_fini(&l);
 	if (err)
 		log_err("host: %s", strerror(-err));
 	return err;
 }
 
-static int host_serve(const struct host_options *o, struct vm *vm)
+static int host_serve(const struct host_options *o, struct serve *conf)
 {
-	const struct serve conf = { .policy = &o->policy, .vm = vm };
 	const struct transport_ops *ops;
 	const char *args = NULL;
 	struct transport t;
@@ -194,12 +199,12 @@ static int host_serve(const struct host_options *o, struct vm *vm)
 	}
 	fd = inherited_socket(args);
 	if (fd < 0)
-		return host_listen(o, vm, ops, args) ? EXIT_OWN_FAILURE : 0;
+		return host_listen(o, conf, ops, args) ? EXIT_OWN_FAILURE : 0;
 	/* Nobody's terminal signals are for the shadows. */
 	setsid();
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
 	transport_adopt(&t, fd);
-	err = serve_run(&conf, &t);
+	err = serve_run(conf, &t);
 	if (err)
 		log_err("host: %s", strerror(-err));
 	return err ? EXIT_OWN_FAILURE : 0;
@@ -208,14 +213,16 @@ static int host_serve(const struct host_options *o, struct vm *vm)
 int host_main(int argc, char **argv)
 {
 	struct host_options o = { 0 };
-	struct vm *vm = NULL;
+	struct serve conf = { .policy = &o.policy };
 	int status = EXIT_OWN_FAILURE;
 
 	argp_err_exit_status = EXIT_OWN_FAILURE;
 	argp_parse(&argp, argc, argv, 0, NULL, &o);
-	if (!o.vm || open_vm(o.vm, &vm) == 0)
-		status = host_serve(&o, vm);
-	vm_free(vm);
+	conf.vm_spec = o.vm;
+	conf.wait = o.wait;
+	if (find_vm(&conf) == 0)
+		status = host_serve(&o, &conf);
+	vm_free(conf.vm);
 	rules_fini(&o.policy);
 	return status;
 }

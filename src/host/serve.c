@@ -497,6 +497,17 @@ static void events_fini(struct events *ev)
 	close_fd(&ev->signals);
 }
 
+/* The VM's end is an event from now on; NULL: there is none. */
+static int events_watch(struct events *ev, const struct vm *vm)
+{
+	struct epoll_event in = { .events = EPOLLIN };
+
+	if (!vm)
+		return 0;
+	ev->vm = vm->pidfd;
+	return epoll_ctl(ev->fd, EPOLL_CTL_ADD, ev->vm, &in) < 0 ? -errno : 0;
+}
+
 static int events_init(struct events *ev, const struct serve *conf)
 {
 	struct epoll_event in = { .events = EPOLLIN };
@@ -508,36 +519,59 @@ static int events_init(struct events *ev, const struct serve *conf)
 	sigaddset(&set, SIGINT);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	ev->vm = conf->vm ? conf->vm->pidfd : -1;
+	ev->vm = -1;
 	ev->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	ev->fd = epoll_create1(EPOLL_CLOEXEC);
 	if (ev->signals < 0 || ev->fd < 0 ||
-	    epoll_ctl(ev->fd, EPOLL_CTL_ADD, ev->signals, &in) < 0 ||
-	    (ev->vm >= 0 &&
-	     epoll_ctl(ev->fd, EPOLL_CTL_ADD, ev->vm, &in) < 0)) {
+	    epoll_ctl(ev->fd, EPOLL_CTL_ADD, ev->signals, &in) < 0) {
 		int err = -errno;
 
 		events_fini(ev);
 		return err;
 	}
-	return 0;
+	return events_watch(ev, conf->vm);
 }
 
-/* true: a signal asks us to end, or the VM is no more */
-static bool events_end(const struct events *ev)
+/* true: a signal asks us to end */
+static bool events_signals(const struct events *ev)
 {
-	struct pollfd vm = { .fd = ev->vm, .events = POLLIN };
 	struct signalfd_siginfo si;
 	bool end = false;
 
 	while (read(ev->signals, &si, sizeof(si)) == (ssize_t)sizeof(si))
 		if (si.ssi_signo != SIGCHLD)
 			end = true;
-	if (poll(&vm, 1, 0) > 0) {
-		log_info("the VM has ended");
-		end = true;
-	}
 	return end;
+}
+
+static bool events_vm_ended(const struct events *ev)
+{
+	struct pollfd vm = { .fd = ev->vm, .events = POLLIN };
+
+	return poll(&vm, 1, 0) > 0;
+}
+
+static void drop_vm(struct serve *conf, struct events *ev)
+{
+	/* The descriptor may have copies, by which epoll would know it. */
+	epoll_ctl(ev->fd, EPOLL_CTL_DEL, ev->vm, NULL);
+	ev->vm = -1;
+	listener_ram(conf->listener, -1);
+	vm_free(conf->vm);
+	conf->vm = NULL;
+}
+
+int serve_find_vm(struct serve *conf, char err[VM_ERR_MAX])
+{
+	int rc = vm_open(conf->vm_spec, &conf->vm, err);
+
+	if (rc)
+		return rc;
+	if (*conf->vm->note)
+		log_warn("--vm %s: %s", conf->vm_spec, conf->vm->note);
+	log_info("VM %s: process %d, %lu MiB of RAM", conf->vm_spec,
+		 conf->vm->seen.pid, conf->vm->seen.memory >> 20);
+	return 0;
 }
 
 /* Threads of our shadows have stopped or ended. */
@@ -576,7 +610,8 @@ static int session_run(struct session *s, const struct events *ev)
 
 		if (found < 0)
 			return found;
-		if ((found & WAIT_OTHER) && events_end(ev))
+		if ((found & WAIT_OTHER) &&
+		    (events_signals(ev) || events_vm_ended(ev)))
 			return 0;
 		if (found & WAIT_OTHER)
 			err = reap_threads(s);
@@ -656,14 +691,26 @@ static bool renew_vm(const struct serve *conf)
  * which is that of its shadows: so we know when all of a session that was
  * killed have ended, whose shadows become our children (PR_SET_CHILD_SUBREAPER).
  */
-static void accept_session(const struct serve *conf, struct sessions *running)
+static void accept_session(struct serve *conf, struct events *ev,
+			   struct sessions *running)
 {
+	char err[VM_ERR_MAX];
 	const pid_t parent = getpid();
 	struct transport t;
 	pid_t pid;
 
 	if (listener_accept(conf->listener, &t) < 0)
 		return;
+	if (conf->vm_spec && !conf->vm) {
+		if (serve_find_vm(conf, err) < 0 ||
+		    events_watch(ev, conf->vm) < 0) {
+			log_err("a run was turned away: --vm %s: %s",
+				conf->vm_spec, err);
+			listener_handed(conf->listener, &t, -1);
+			return;
+		}
+		listener_ram(conf->listener, conf->vm->ram.fd);
+	}
 	pid = running->n < SESSIONS_MAX && renew_vm(conf) ? fork() : -1;
 	if (pid == 0) {
 		setpgid(0, 0);
@@ -707,7 +754,7 @@ static void end_sessions(const struct serve *conf, struct sessions *running)
 	}
 }
 
-static int serve_all(const struct serve *conf)
+static int serve_all(struct serve *conf)
 {
 	struct sessions running = { .n = 0 };
 	struct events ev;
@@ -719,18 +766,24 @@ static int serve_all(const struct serve *conf)
 
 		if (found < 0)
 			err = found;
-		if (found < 0 || ((found & WAIT_OTHER) && events_end(&ev)))
+		if (found < 0 || ((found & WAIT_OTHER) && events_signals(&ev)))
 			break;
+		if (events_vm_ended(&ev)) {
+			log_info("the VM has ended");
+			if (!conf->wait)
+				break;
+			drop_vm(conf, &ev);
+		}
 		reap_sessions(conf, &running);
 		if (found & WAIT_READY)
-			accept_session(conf, &running);
+			accept_session(conf, &ev, &running);
 	}
 	end_sessions(conf, &running);
 	events_fini(&ev);
 	return err;
 }
 
-int serve_run(const struct serve *conf, struct transport *first)
+int serve_run(struct serve *conf, struct transport *first)
 {
 	return first ? serve_session(conf, first) : serve_all(conf);
 }

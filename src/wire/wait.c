@@ -15,6 +15,8 @@
  */
 #define SPIN_NS		(200 * 1000ULL)
 #define FIRST_STEP_NS	(50 * 1000ULL)
+/* Each sleep adds at most this part of the time that it has been quiet. */
+#define STEP_PART	16
 #define IDLE_NS		(1000 * 1000 * 1000ULL)
 #define SECOND_NS	(1000 * 1000 * 1000ULL)
 
@@ -42,7 +44,6 @@ void backoff_init(struct backoff *b, uint64_t busy_max_ns,
 void backoff_active(struct backoff *b)
 {
 	b->active_ns = wait_now_ns();
-	b->step_ns = FIRST_STEP_NS;
 }
 
 bool backoff_spins(const struct backoff *b)
@@ -50,14 +51,16 @@ bool backoff_spins(const struct backoff *b)
 	return b->spins && wait_now_ns() - b->active_ns < SPIN_NS;
 }
 
-uint64_t backoff_step(struct backoff *b)
+uint64_t backoff_step(const struct backoff *b)
 {
-	bool idle = wait_now_ns() - b->active_ns >= IDLE_NS;
-	uint64_t max = idle ? b->idle_max_ns : b->busy_max_ns;
-	uint64_t step = b->step_ns < max ? b->step_ns : max;
+	const uint64_t quiet = wait_now_ns() - b->active_ns;
+	const uint64_t max = quiet >= IDLE_NS ? b->idle_max_ns :
+						b->busy_max_ns;
+	const uint64_t step = quiet / STEP_PART;
 
-	b->step_ns = step * 2;
-	return step;
+	if (step < FIRST_STEP_NS)
+		return FIRST_STEP_NS;
+	return step < max ? step : max;
 }
 
 int wait_fds(int fd, int other, uint64_t timeout_ns)

@@ -12,11 +12,11 @@
 
 /*
  * How to wait for a word of memory: spin for a moment after something
- * happened, then sleep, longer each time. One CPU: never spin.
+ * happened, then sleep, the longer the longer it has been quiet. One CPU:
+ * never spin.
  */
 struct backoff {
 	uint64_t active_ns;	/* when something last happened */
-	uint64_t step_ns;	/* the next sleep */
 	uint64_t busy_max_ns;	/* longest sleep */
 	uint64_t idle_max_ns;	/* the same, idle for a second or more */
 	bool spins;
@@ -29,8 +29,8 @@ void backoff_init(struct backoff *b, uint64_t busy_max_ns,
 void backoff_active(struct backoff *b);
 /* backoff_spins() - is this still the moment to spin? */
 bool backoff_spins(const struct backoff *b);
-/* backoff_step() - how long to sleep now, ns; the next time longer */
-uint64_t backoff_step(struct backoff *b);
+/* backoff_step() - how long to sleep now, ns */
+uint64_t backoff_step(const struct backoff *b);
 
 /*
  * wait_fds() - poll two descriptors, each may be -1

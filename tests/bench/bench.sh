@@ -51,6 +51,7 @@ report() {
 	BEGIN {
 		say["pread_1"] = "forwarded pread of 1 byte"
 		say["pread_1m"] = "forwarded pread of 1 MiB"
+		say["map_pread"] = "mmap, forwarded pread, munmap"
 		say["getpid"] = "unforwarded getpid"
 		say["read_local"] = "unforwarded read of 1 byte"
 		say["mmap_munmap"] = "mmap, touch and munmap of 1 MiB"

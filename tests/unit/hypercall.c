@@ -106,7 +106,7 @@ static int end(pid_t pid, int sig)
 
 /* --- the VM ---------------------------------------------------------------- */
 
-struct vm {
+struct machine {
 	int conn;
 	int mem_fd;
 	int64_t said[64];	/* without descriptor: their values */
@@ -117,14 +117,14 @@ struct vm {
 	int64_t first;		/* the lowest new id */
 };
 
-static void vm_init(struct vm *vm)
+static void vm_init(struct machine *vm)
 {
 	memset(vm, 0, sizeof(*vm));
 	vm->conn = vm->mem_fd = -1;
 	memset(vm->peer, 0xff, sizeof(vm->peer));
 }
 
-static void vm_fini(struct vm *vm)
+static void vm_fini(struct machine *vm)
 {
 	close_fd(&vm->conn);
 	close_fd(&vm->mem_fd);
@@ -154,7 +154,7 @@ static bool readable(int fd, int timeout_ms)
  * All that is said, until there is a silence that is longer while something
  * is missing; false: the end of it.
  */
-static bool vm_hear(struct vm *vm)
+static bool vm_hear(struct machine *vm)
 {
 	int patience = 5000;
 
@@ -195,7 +195,7 @@ static bool vm_hear(struct vm *vm)
 /* --- its device ------------------------------------------------------------ */
 
 struct device_thread {
-	struct vm *vm;
+	struct machine *vm;
 	volatile uint32_t *bell;
 	bool deaf;
 	bool stop;
@@ -227,7 +227,7 @@ static void *device(void *arg)
 	return NULL;
 }
 
-static void device_start(struct device_thread *d, struct vm *vm)
+static void device_start(struct device_thread *d, struct machine *vm)
 {
 	char path[128], target[64];
 	int fd;
@@ -317,7 +317,7 @@ static void test_server(const char *path)
 	pid_t daemon = daemon_at(path), other;
 	struct device_thread d;
 	struct transport t, u;
-	struct vm vm, second;
+	struct machine vm, second;
 	struct stat st;
 	uint64_t fast, slow;
 	ino_t inode;
@@ -426,7 +426,7 @@ static void test_visitor(const char *path)
 	struct transport t;
 	char args[160];
 	pid_t daemon;
-	struct vm vm;
+	struct machine vm;
 	int fd;
 
 	vm_init(&vm);
@@ -470,7 +470,7 @@ static void test_bad_vm(const char *path)
 {
 	pid_t daemon = daemon_at(path);
 	char junk[4096];
-	struct vm vm;
+	struct machine vm;
 	uint64_t began = ms();
 	bool good;
 

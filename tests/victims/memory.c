@@ -689,6 +689,157 @@ static void refusals(void)
 	sys(setrlimit(RLIMIT_AS, &old));
 }
 
+/* What is mapped shrinks and grows again: the host sees the new pages. */
+static void truncated(void)
+{
+	int fd = source(MIB), mfd, out;
+	unsigned char *p, buf[4096];
+
+	mfd = (int)sys(memfd_create("victim", MFD_CLOEXEC));
+	out = (int)sys(open(in("out"), O_RDWR | O_CREAT, 0600));
+	sys(ftruncate(mfd, (off_t)(8 * page)));
+	p = mmap(NULL, 8 * page, RW, MAP_SHARED, mfd, 0);
+	check(p != MAP_FAILED, "mmap: %s", strerror(errno));
+	pattern_read(fd, p, 8 * page, 0, "shared");
+	sys(ftruncate(mfd, (off_t)(2 * page)));
+	pattern_read(fd, p, 2 * page, 3, "what is left");
+	refused(pread(fd, p + 2 * page, page, 0), EFAULT);
+	sys(ftruncate(mfd, (off_t)(8 * page)));
+	same(write(out, p + 3 * page, sizeof(buf)), sizeof(buf));
+	same(pread(out, buf, sizeof(buf), 0), sizeof(buf));
+	zeroed(buf, sizeof(buf), "grown again, as the host sees it");
+	pattern_read(fd, p, 8 * page, 5, "grown again");
+	same(pread(mfd, buf, 1, (off_t)(7 * page)), 1);
+	same(buf[0], pattern(5 + 7 * page));
+	sys(fallocate(mfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		      (off_t)page, (off_t)page));
+	pattern_read(fd, p, page, 7, "before the hole");
+	same(pwrite(out, p + page, sizeof(buf), 0), sizeof(buf));
+	same(pread(out, buf, sizeof(buf), 0), sizeof(buf));
+	zeroed(buf, sizeof(buf), "a hole, as the host sees it");
+	sys(munmap(p, 8 * page));
+	sys(close(out));
+	sys(close(mfd));
+	sys(close(fd));
+}
+
+/* A private mapping of a file that nobody could look at until now. */
+static void opened_up(void)
+{
+	const char *name = local("opened");
+	int fd = source(MIB), lfd;
+	unsigned char *p, byte;
+
+	pattern_file(name, 8 * page);
+	lfd = (int)sys(open(name, O_RDWR));
+	unlink(name);
+	p = mmap(NULL, 8 * page, PROT_NONE, MAP_PRIVATE, lfd, 0);
+	check(p != MAP_FAILED, "mmap: %s", strerror(errno));
+	refused(pread(fd, p, 1, 0), EFAULT);
+	sys(mprotect(p, 4 * page, PROT_READ));
+	same(pwrite(fd, p, 16, (off_t)MIB), 16);
+	sys(mprotect(p, 8 * page, RW));
+	pattern_check(p, 8 * page, 0, "made writable");
+	pattern_read(fd, p + page, page, 11, "made writable");
+	pattern_check(p, page, 0, "beside it");
+	same(pread(lfd, &byte, 1, (off_t)page), 1);
+	same(byte, pattern(page));
+	sys(munmap(p, 8 * page));
+	sys(close(lfd));
+	sys(close(fd));
+}
+
+static void dev_zero(void)
+{
+	int fd = source(MIB), zero = (int)sys(open("/dev/zero", O_RDWR));
+	unsigned char *p = mmap(NULL, 4 * page, RW, MAP_PRIVATE, zero, 0);
+	unsigned char *q = mmap(NULL, 4 * page, PROT_NONE, MAP_PRIVATE, zero,
+				0);
+
+	check(p != MAP_FAILED && q != MAP_FAILED, "mmap: %s", strerror(errno));
+	sys(close(zero));
+	zeroed(p, 4 * page, "/dev/zero");
+	pattern_read(fd, p, 4 * page, 3, "/dev/zero");
+	sys(mprotect(q, 4 * page, RW));
+	pattern_read(fd, q, 4 * page, 5, "/dev/zero, opened up");
+	sys(munmap(p, 4 * page));
+	sys(munmap(q, 4 * page));
+	sys(close(fd));
+}
+
+/* Pages that were given back, and written to by the host alone since: they
+ * stay, though they are not looked at while others need memory. */
+static void given_back(void)
+{
+	enum { N = 8 };
+	int fd = source(N * MIB);
+	unsigned char *p = map(N * MIB, RW, MAP_PRIVATE), *q;
+
+	memset(p, 1, N * MIB);
+	sys(madvise(p, N * MIB, MADV_FREE));
+	pattern_read(fd, p, N * MIB, 3, "given back");
+	q = mremap(p, N * MIB, N * MIB, MREMAP_MAYMOVE | MREMAP_FIXED,
+		   map(N * MIB, PROT_NONE, MAP_PRIVATE));
+	check(q != MAP_FAILED, "mremap: %s", strerror(errno));
+	madvise(q, N * MIB, MADV_PAGEOUT);
+	pattern_check(q, N * MIB, 3, "what was read after it");
+	sys(munmap(q, N * MIB));
+	sys(close(fd));
+}
+
+/* Like huge reservations, but what is pointed to is the buffers' list only. */
+static void lists_far_away(void)
+{
+	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+	size_t huge = 1ul << 40;
+	int fd = source(MIB);
+	unsigned char *p = mmap(NULL, huge, RW, flags, -1, 0);
+	struct iovec *iov;
+
+	if (p == MAP_FAILED) {	/* User-Mode Linux has not that many addresses */
+		huge = 1ul << 36;
+		p = map(huge, RW, flags);
+	}
+	iov = (void *)(p + huge / 2 + 4000);
+	for (size_t i = 0; i < 200; i++)
+		iov[i] = (struct iovec){ p + i * (huge >> 9), 3000 };
+	same(preadv(fd, iov, 200, 0), 600000);
+	for (size_t i = 0; i < 200; i++)
+		pattern_check(iov[i].iov_base, 3000, i * 3000, "far away");
+	sys(munmap(p, huge));
+	sys(close(fd));
+}
+
+/* Pages here and there of 512 MiB, and what was there before is still so. */
+static void scattered(void)
+{
+	enum { PAGES = 1 << 17, READS = 1500 };
+	static uint32_t where[READS];
+	int fd = source(MIB);
+	unsigned char *p = map(PAGES * 4096ul, RW, MAP_PRIVATE |
+			       MAP_NORESERVE);
+
+	for (uint32_t i = 0; i < READS; i++) {
+		/* Every page of them once: the factor is odd. */
+		where[i] = i * 40503u % PAGES;
+		pattern_read(fd, p + where[i] * 4096ul, 4096, i, "scattered");
+		if (i % 8 == 0)
+			pattern_read(fd, p + where[i / 2] * 4096ul, 4096,
+				     i / 2, "once more");
+	}
+	for (uint32_t i = 0; i < READS; i++)
+		pattern_check(p + where[i] * 4096ul, 4096, i, "afterwards");
+	for (uint32_t i = 0; i < READS; i += 7) {
+		unsigned char buf[4096];
+
+		same(pwrite(fd, p + where[i] * 4096ul, 4096, (off_t)MIB), 4096);
+		same(pread(fd, buf, sizeof(buf), (off_t)MIB), sizeof(buf));
+		pattern_check(buf, sizeof(buf), i, "as the host sees it");
+	}
+	sys(munmap(p, PAGES * 4096ul));
+	sys(close(fd));
+}
+
 static void locked(void)
 {
 	int fd = source(MIB);
@@ -714,7 +865,9 @@ int main(int argc, char **argv)
 		CASE(fork_deep), CASE(fork_big), CASE(fork_shared),
 		CASE(vforked), CASE(deep_stack), CASE(capsule_range),
 		CASE(reservations), CASE(many_mappings), CASE(generated_code),
-		CASE(refusals), CASE(locked),
+		CASE(refusals), CASE(locked), CASE(truncated),
+		CASE(opened_up), CASE(dev_zero), CASE(given_back),
+		CASE(lists_far_away), CASE(scattered),
 	};
 
 	return VICTIM_MAIN(argc, argv, cases);

@@ -10,6 +10,9 @@
  *	probe uring FILE	prints what of io_uring works; FILE is mapped
  *	probe splice FILE	vmsplice of a read-only page of FILE
  *	probe shared FILE	writes to FILE through a shared mapping
+ *	probe pressure PERCENT SECONDS
+ *				takes so much of the memory that is available,
+ *				and holds it for a while
  *	probe channels FILE	counts the channels in it that are claimed
  *
  * One finding a line, "name: value"; an errno is given by its name.
@@ -237,6 +240,37 @@ static int do_shared(char **argv)
 	return 0;
 }
 
+static unsigned long available_kib(void)
+{
+	FILE *f = fopen("/proc/meminfo", "r");
+	unsigned long kib = 0;
+	char line[128];
+
+	while (f && !kib && fgets(line, sizeof(line), f))
+		sscanf(line, "MemAvailable: %lu", &kib);
+	if (f)
+		fclose(f);
+	return kib;
+}
+
+static int do_pressure(char **argv)
+{
+	size_t len = available_kib() / 100 * strtoul(argv[0], NULL, 0) * 1024;
+	int oom = must_open("/proc/self/oom_score_adj", O_WRONLY);
+	char *p = must_map(len, PROT_READ | PROT_WRITE, MAP_PRIVATE |
+			   MAP_ANONYMOUS | MAP_NORESERVE, -1);
+
+	/* Of all that is there it is the one to be killed. */
+	if (write(oom, "1000", 4) != 4)
+		fail("oom_score_adj");
+	for (size_t at = 0; at + PAGE <= len; at += PAGE)
+		for (size_t i = 0; i < PAGE; i += 32)
+			*(uint64_t *)(p + at + i) = (at + i) *
+						    0x9e3779b97f4a7c15ull;
+	sleep((unsigned int)strtoul(argv[1], NULL, 0));
+	return 0;
+}
+
 static const struct {
 	const char *name;
 	int nargs;
@@ -245,7 +279,7 @@ static const struct {
 	{ "page", 1, do_page },		{ "pagemap", 1, do_pagemap },
 	{ "peek", 2, do_peek },		{ "poke", 3, do_poke },
 	{ "uring", 1, do_uring },	{ "splice", 1, do_splice },
-	{ "shared", 1, do_shared },
+	{ "shared", 1, do_shared },	{ "pressure", 2, do_pressure },
 	{ "channels", 1, do_channels },
 };
 

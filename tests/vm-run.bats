@@ -1,0 +1,233 @@
+#!/usr/bin/env bats
+# vm-run.bats - what is different when program and shadow share no kernel
+
+# What is in single quotes is for the guest's shell; bats sets stderr.
+# shellcheck disable=SC2016,SC2154
+
+load helpers
+
+# One machine of each kind for all tests: UML at shm, QEMU at hypercall.
+setup_file() {
+	BUILD=$(cd "${BUILD:-$BATS_TEST_DIRNAME/../build}" && pwd)
+	VM=$BATS_TEST_DIRNAME/vm
+	VMS=$(mktemp -d /tmp/ds-vmrun.XXXXXX)
+	chmod 755 "$VMS"
+	export BUILD VM VMS
+	mkdir "$VMS/host" "$VMS/qemu"
+	"$VM/kernels.sh"
+	DS_VM_DIR=$VMS/uml "$VM/vm.sh" start uml --name run-uml 3>&- &
+	# It waits for its daemon, which waits for it.
+	"$BUILD/darkshadow" host --wait --vm run-qemu \
+		--transport "hypercall:connect=$VMS/bell" \
+		--allow "path:/mnt/vm-host=$VMS/host" \
+		>"$VMS/qemu.log" 2>&1 3>&- &
+	echo $! >"$VMS/qemu.daemon"
+	DS_VM_DIR=$VMS/qemu "$VM/vm.sh" start qemu --name run-qemu --no-shm \
+		--mem 512M -- -device ivshmem-doorbell,vectors=1,chardev=ds \
+		-chardev "socket,id=ds,path=$VMS/bell,server=on,wait=on" 3>&-
+	wait %1
+	"$BUILD/darkshadow" host --vm run-uml --transport "shm:$VMS/uml/shm" \
+		--allow "path:/mnt/vm-host=$VMS/host" \
+		>"$VMS/uml.log" 2>&1 3>&- &
+	echo $! >"$VMS/uml.daemon"
+}
+
+teardown_file() {
+	local kind
+
+	for kind in uml qemu; do
+		kill "$(cat "$VMS/$kind.daemon")" || true
+		DS_VM_DIR=$VMS/$kind "$VM/vm.sh" stop
+	done
+	rm -rf "$VMS"
+}
+
+setup() {
+	common_setup
+	rm -rf "$VMS/host"
+	mkdir "$VMS/host"
+	HOST=$VMS/host
+}
+
+# guest CMD... - in the machine that "each" is at
+guest() {
+	timeout --foreground -k 10 "$DS_TEST_TIMEOUT" "$VM/guest" "$@" 3>&-
+}
+
+# ds_run [OPTION]... -- CMD... - there, with what the daemon allows
+ds_run() {
+	guest "$DARKSHADOW" run "$@"
+}
+
+# each FUNCTION - for both machines; the first that fails is named
+each() {
+	local kind
+
+	for kind in uml qemu; do
+		export DS_VM_DIR=$VMS/$kind
+		rm -rf "${HOST:?}"/*
+		echo "in $kind:"
+		"$1" "$kind"
+	done
+}
+
+@test "the transport is found, and without a rule the policy is used" {
+	found() {
+		echo "of the host" >"$HOST/x"
+		run -0 ds_run -- cat /mnt/vm-host/x
+		[ "$output" = "of the host" ]
+	}
+	each found
+}
+
+@test "what the daemon does not allow is refused" {
+	refusal() {
+		run -125 ds_run -f path:/mnt/vm-host=/etc -- true
+		[[ $output = *"policy does not allow"* ]]
+		run -125 ds_run -f all -- true
+		[[ $output = *"policy does not allow"* ]]
+	}
+	each refusal
+}
+
+@test "a program of the host is executed, a script too" {
+	programs() {
+		cp /bin/echo "$HOST/echo"
+		printf '#!/bin/sh\necho "script of $1"\n' >"$HOST/script"
+		chmod 755 "$HOST/script"
+		run -0 ds_run -- /mnt/vm-host/echo copied
+		[ "$output" = copied ]
+		run -0 ds_run -- sh -c 'exec /mnt/vm-host/script me'
+		[ "$output" = "script of me" ]
+	}
+	each programs
+}
+
+@test "pages that are shadowed are the page table's own, all along" {
+	verified() {
+		head -c 3000000 /dev/urandom >"$HOST/data"
+		run -0 --separate-stderr ds_run --verify --stats -- sh -c \
+			'cp /mnt/vm-host/data /mnt/vm-host/copy
+			cat /mnt/vm-host/data | md5sum; exec md5sum \
+			/mnt/vm-host/copy'
+		[ "${lines[0]%% *}" = "${lines[1]%% *}" ]
+		cmp "$HOST/data" "$HOST/copy"
+		[[ $stderr = *" pages compared, 0 stale"* ]]
+		[[ $stderr != *" 0 pages compared"* ]]
+	}
+	each verified
+}
+
+@test "large memory is shadowed as calls need it, or at once" {
+	large() {
+		head -c 40000000 /dev/zero >"$HOST/zeros"
+		for how in --eager=0 --eager=64K --eager=1G --no-huge; do
+			run -0 ds_run "$how" -- dd if=/mnt/vm-host/zeros \
+				of=/mnt/vm-host/copy bs=20000000 status=none
+			[ -z "$output" ]
+			cmp "$HOST/zeros" "$HOST/copy"
+		done
+		run -125 ds_run --eager=much -- true
+		[[ $output = *"expected a size"* ]]
+	}
+	each large
+}
+
+@test "several runs are served at once" {
+	several() {
+		local i pids=()
+
+		for i in 1 2 3 4; do
+			ds_run -- sh -c 'for i in 1 2 3; do
+				echo "$0 $i" >>/mnt/vm-host/$0; done' "$i" &
+			pids+=($!)
+		done
+		for i in "${pids[@]}"; do
+			wait "$i"
+		done
+		for i in 1 2 3 4; do
+			[ "$(cat "$HOST/$i")" = "$i 1
+$i 2
+$i 3" ]
+		done
+	}
+	each several
+}
+
+@test "memory that a file of the guest is mapped to is written through" {
+	shared() {
+		echo "0123456789abcdef" >"$HOST/from"
+		run -0 ds_run -- "$PYTHON3" -c 'import mmap, os
+f = os.open("/run/ds-local/mapped", os.O_RDWR | os.O_CREAT)
+os.ftruncate(f, 8192)
+m = mmap.mmap(f, 8192)
+h = os.open("/mnt/vm-host/from", os.O_RDONLY)
+os.preadv(h, [memoryview(m)[4090:4106]], 0)
+m.close()
+print(os.pread(f, 16, 4090).decode())'
+		[ "$output" = "0123456789abcdef" ]
+	}
+	PYTHON3=/usr/bin/python3
+	each shared
+}
+
+@test "a run without the capabilities for page frames says what it needs" {
+	bare() {
+		run -125 guest setpriv --bounding-set -sys_admin \
+			--inh-caps -sys_admin -- "$DARKSHADOW" run -- true
+		[[ $output = *"shows no page frames"*setcap* ]]
+	}
+	each bare
+}
+
+@test "a run that names a device that is not there says so" {
+	DS_VM_DIR=$VMS/uml run -125 ds_run -t hypercall -- true
+	[ "${#lines[@]}" -eq 1 ]
+	[[ $output = *"no such device"* ]]
+}
+
+@test "one static binary is all that a guest needs" {
+	static() {
+		echo static >"$HOST/x"
+		run -0 guest "$BUILD/static/darkshadow" run -- \
+			busybox cat /mnt/vm-host/x
+		[ "$output" = static ]
+	}
+	each static
+}
+
+@test "two daemons serve two machines, each its own" {
+	DS_VM_DIR=$VMS/uml run -0 ds_run -- sh -c \
+		'uname -n >/mnt/vm-host/uml'
+	DS_VM_DIR=$VMS/qemu run -0 ds_run -- sh -c \
+		'uname -n >/mnt/vm-host/qemu'
+	[ "$(cat "$HOST/uml" "$HOST/qemu")" = "run-uml
+run-qemu" ]
+	run -0 "$DARKSHADOW" vms
+	[[ $output = *run-qemu*yes* ]]
+	[[ $output = *run-uml*yes* ]]
+}
+
+@test "over its budget a shadow forgets what was not needed for longest" {
+	budget() {
+		guest env VICTIM_SHADOWED=1 "$DARKSHADOW" run --stats \
+			--verify --max-regions 1000 -- "$VICTIMS/memory" \
+			/mnt/vm-host scattered 2>&1 | tee "$TESTDIR/stats"
+		[ "${PIPESTATUS[0]}" -eq 0 ]
+		grep -q 'budget: [0-9]* regions dropped' "$TESTDIR/stats"
+		grep -q 'pages compared, 0 stale' "$TESTDIR/stats"
+	}
+	each budget
+}
+
+@test "files that shrink, memory of odd kinds and in far places" {
+	odd() {
+		run -0 guest env VICTIM_SHADOWED=1 \
+			VICTIM_LOCAL=/run/ds-local "$DARKSHADOW" run --stats \
+			--verify -- "$VICTIMS/memory" /mnt/vm-host truncated \
+			opened_up dev_zero given_back lists_far_away \
+			reservations sysv_shared deep_stack
+		[[ $output == *"pages compared, 0 stale"* ]]
+	}
+	each odd
+}

@@ -1,0 +1,95 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# bench.sh - what darkshadow costs in virtual machines, beside loopback
+#
+#	bench.sh [uml] [qemu]
+#
+# Times are those of the guest, of the same program as in tests/bench: natively
+# in the guest on a file system of its own, and forwarded. Environment: BUILD.
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+BUILD=$(cd "${BUILD:-$here/../../build}" && pwd)
+export BUILD
+bench=$BUILD/bench/bench
+guest=${DS_GUEST:-/mnt/ds-host}
+work=$(mktemp -d "${TMPDIR:-/tmp}/ds-bench.XXXXXX")
+daemon=
+export DS_VM_DIR=$work/vm
+
+cleanup() {
+	if [ -n "$daemon" ]; then
+		kill "$daemon" 2>/dev/null || true
+	fi
+	"$here/vm.sh" kill 2>/dev/null || true
+	rm -rf "$work"
+}
+
+# in_guest CMD... - in the machine that runs
+in_guest() {
+	timeout -k 5 600 "$here/guest" "$@" </dev/null
+}
+
+# row VM SIDE - names and nanoseconds to lines "VM SIDE NAME MICROSECONDS"
+row() {
+	awk -v vm="$1" -v side="$2" '{ printf "%-9s %-10s %-12s %12.2f us\n",
+		vm, side, $1, $2 / 1000 }'
+}
+
+# memory VM RUN... - time and extents to shadow memory, by size and huge pages
+memory() {
+	local vm=$1 mib how
+
+	shift
+	for mib in 64 1024; do
+		for how in "" --no-huge; do
+			# shellcheck disable=SC2086	# none, or one word
+			"$@" $how --stats --forward "path:$guest=$work/host" \
+				-- "$bench" --memory "$guest" "$mib" \
+				>"$work/out" 2>"$work/err"
+			awk -v vm="$vm" -v how="${how:-huge pages}" '
+				/^memory_/ { name = $1; ns = $2 }
+				/map updates/ { extents = $(NF - 4) }
+				END { printf "%-9s %-10s %-12s %12.2f us " \
+					"%s extents\n", vm, how, name,
+					ns / 1000, extents }' \
+				"$work/out" "$work/err"
+		done
+	done
+}
+
+one_machine() {
+	local vm=$1 name=bench-$1
+
+	"$here/vm.sh" start "$vm" --name "$name" --mem 2G
+	"$BUILD/darkshadow" host --vm "$name" --transport "shm:$work/vm/shm" \
+		--allow "path:$guest=$work/host" &
+	daemon=$!
+	in_guest "$bench" /run/ds-local | row "$vm" native
+	in_guest "$BUILD/darkshadow" run --transport shm \
+		--forward "path:$guest=$work/host" -- "$bench" "$guest" |
+		row "$vm" forwarded
+	memory "$vm" in_guest "$BUILD/darkshadow" run --transport shm
+	kill "$daemon"
+	wait "$daemon" || true
+	daemon=
+	"$here/vm.sh" stop
+}
+
+main() {
+	if ! [ -x "$bench" ]; then
+		echo "bench.sh: build first: make bench-vm" >&2
+		exit 125
+	fi
+	trap cleanup EXIT
+	mkdir "$work/host"
+	"$bench" "$work/host" | row host native
+	"$BUILD/darkshadow" run --forward "path:$guest=$work/host" \
+		-- "$bench" "$guest" | row loopback forwarded
+	[ $# -gt 0 ] || set -- uml qemu
+	for vm in "$@"; do
+		one_machine "$vm"
+	done
+}
+
+main "$@"
