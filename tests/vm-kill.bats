@@ -183,3 +183,29 @@ in_guest_gone() {
 	[ "$output" = hello ]
 	exec 8>&-
 }
+
+@test "a machine that has rebooted: its old session ends, new runs work" {
+	local before boot
+
+	vm_daemon
+	# Whoever is in the machine when it reboots hears no more of it.
+	DS_TEST_TIMEOUT=6 in_guest_background
+	before=$(session)
+	boot=$(guest cat /proc/sys/kernel/random/boot_id)
+	timeout -k 1 3 "$VM/guest" /bin/busybox reboot -f </dev/null 3>&- || true
+	eventually booted_since "$boot"
+	run -0 in_guest --timeout 20 -- cat "$GUEST/a"
+	[ "$output" = hello ]
+	eventually gone "$before"
+	eventually no_session
+	run ! gone "$DAEMON"
+	ended
+	exec 8>&-
+}
+
+booted_since() {
+	local now
+
+	now=$(timeout -k 1 3 "$VM/guest" cat /proc/sys/kernel/random/boot_id \
+		</dev/null 3>&-) && [ "$now" != "$1" ]
+}

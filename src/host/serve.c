@@ -556,6 +556,7 @@ static void drop_vm(struct serve *conf, struct events *ev)
 	/* The descriptor may have copies, by which epoll would know it. */
 	epoll_ctl(ev->fd, EPOLL_CTL_DEL, ev->vm, NULL);
 	ev->vm = -1;
+	listener_ram(conf->listener, -1);
 	vm_free(conf->vm);
 	conf->vm = NULL;
 }
@@ -667,6 +668,21 @@ static bool sessions_take(struct sessions *running, pid_t pid)
 	return false;
 }
 
+/* A machine that has rebooted may have its memory elsewhere. */
+static bool renew_vm(const struct serve *conf)
+{
+	char err[VM_ERR_MAX];
+	int rc = conf->vm ? vm_renew(conf->vm, err) : 0;
+
+	if (rc < 0)
+		log_warn("the VM's memory: %s", *err ? err : strerror(-rc));
+	if (rc > 0) {
+		log_info("the VM has rebooted");
+		listener_ram(conf->listener, conf->vm->ram.fd);
+	}
+	return rc >= 0;
+}
+
 /*
  * Every session has a process of its own: one that hangs, in a peer that does
  * not read or a file server that does not answer, holds up nobody else, and
@@ -685,14 +701,17 @@ static void accept_session(struct serve *conf, struct events *ev,
 
 	if (listener_accept(conf->listener, &t) < 0)
 		return;
-	if (conf->vm_spec && !conf->vm &&
-	    (serve_find_vm(conf, err) < 0 || events_watch(ev, conf->vm) < 0)) {
-		log_err("a run was turned away: --vm %s: %s", conf->vm_spec,
-			err);
-		listener_handed(conf->listener, &t, -1);
-		return;
+	if (conf->vm_spec && !conf->vm) {
+		if (serve_find_vm(conf, err) < 0 ||
+		    events_watch(ev, conf->vm) < 0) {
+			log_err("a run was turned away: --vm %s: %s",
+				conf->vm_spec, err);
+			listener_handed(conf->listener, &t, -1);
+			return;
+		}
+		listener_ram(conf->listener, conf->vm->ram.fd);
 	}
-	pid = running->n < SESSIONS_MAX ? fork() : -1;
+	pid = running->n < SESSIONS_MAX && renew_vm(conf) ? fork() : -1;
 	if (pid == 0) {
 		setpgid(0, 0);
 		prctl(PR_SET_CHILD_SUBREAPER, 0);
@@ -703,8 +722,7 @@ static void accept_session(struct serve *conf, struct events *ev,
 		_exit(serve_session(conf, &t) ? EXIT_FAILURE : 0);
 	}
 	if (pid < 0)
-		log_warn("a run was turned away: %zu are served already",
-			 running->n);
+		log_warn("a run was turned away; %zu are served", running->n);
 	else
 		running->v[running->n++] = pid;
 	listener_handed(conf->listener, &t, pid);

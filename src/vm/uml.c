@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "base/fd.h"
 #include "process/maps.h"
@@ -240,4 +241,28 @@ int uml_open(struct vm *vm, char err[VM_ERR_MAX])
 	if (rc)
 		ram_fini(&vm->ram);
 	return rc;
+}
+
+int uml_renew(struct vm *vm, char err[VM_ERR_MAX])
+{
+	struct maps maps = { 0 };
+	struct vm now = *vm;
+	struct physmem mem;
+	struct stat st;
+	int rc = maps_read(vm->seen.pid, &maps);
+
+	/* In the middle of it, it has none: it is not it that asks for us. */
+	if (rc || !find_physmem(&maps, &mem) || fstat(vm->ram.fd, &st) < 0 ||
+	    mem.line->ino == st.st_ino) {
+		maps_fini(&maps);
+		return rc;
+	}
+	maps_fini(&maps);
+	ram_init(&now.ram, -1, 0);
+	rc = uml_open(&now, err);
+	if (rc)
+		return rc;
+	ram_fini(&vm->ram);
+	*vm = now;
+	return 1;
 }

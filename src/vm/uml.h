@@ -29,4 +29,7 @@ bool uml_see(pid_t pid, const struct proc_args *args, struct vm_seen *seen);
 /* uml_open() - vm->ram and ->layout of vm->seen.pid. Errors: vm_open(). */
 int uml_open(struct vm *vm, char err[VM_ERR_MAX]);
 
+/* uml_renew() - see vm_renew() */
+int uml_renew(struct vm *vm, char err[VM_ERR_MAX]);
+
 #endif

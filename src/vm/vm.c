@@ -164,6 +164,12 @@ int vm_open_pid(pid_t pid, struct vm **out, char err[VM_ERR_MAX])
 	return open_pid(pid, NULL, out, err);
 }
 
+int vm_renew(struct vm *vm, char err[VM_ERR_MAX])
+{
+	*err = '\0';
+	return vm->seen.kind == VM_UML ? uml_renew(vm, err) : 0;
+}
+
 /* ---- by what the user calls it ---- */
 
 static bool is_named(const struct vm_seen *seen, const char *name, bool uml)

@@ -60,6 +60,15 @@ const char *vm_kind_name(enum vm_kind kind);	/* "qemu", "uml" */
 int vm_list(struct vm_seen **v, size_t *n);
 
 /*
+ * vm_renew() - is the RAM still where it was?
+ *
+ * User-Mode Linux reboots by executing itself: the process stays, and has
+ * another file for its RAM. 0: it is; 1: it was not, and vm has the new one;
+ * -errno, and err says what is wrong.
+ */
+int vm_renew(struct vm *vm, char err[VM_ERR_MAX]);
+
+/*
  * vm_open() - a VM and its RAM
  *
  * spec: NAME (QEMU's -name, UML's umid), uml:NAME, pid:N, or qmp:PATH (a QMP

@@ -922,6 +922,12 @@ void table_ended(struct table *tb, pid_t pid)
 			place_leave(tb, i);
 }
 
+void table_ram(struct table *tb, int ram_fd)
+{
+	tb->ram_fd = ram_fd;
+	(void)set_mark(tb);
+}
+
 void table_leave(struct table *tb)
 {
 	/* The mappings stay: the session's end is in them. */

@@ -108,6 +108,7 @@ int table_accept(struct table *tb, const struct transport_ops *ops,
 		 struct transport *t);
 void table_handed(struct table *tb, struct transport *t, pid_t pid);
 void table_ended(struct table *tb, pid_t pid);
+void table_ram(struct table *tb, int ram_fd);
 /* table_leave() - in the process of a session: free, and change nothing */
 void table_leave(struct table *tb);
 /* table_free() - tell the guests that the daemon goes */

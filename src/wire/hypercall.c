@@ -587,6 +587,11 @@ static void hypercall_ended(struct listener *l, pid_t pid)
 	table_ended(((struct server *)l->priv)->table, pid);
 }
 
+static void hypercall_ram(struct listener *l)
+{
+	table_ram(((struct server *)l->priv)->table, l->ram_fd);
+}
+
 static void hypercall_leave(struct listener *l)
 {
 	struct server *s = l->priv;
@@ -613,6 +618,7 @@ const struct transport_ops hypercall_ops = {
 	.handed = hypercall_handed,
 	.leave = hypercall_leave,
 	.ended = hypercall_ended,
+	.ram = hypercall_ram,
 	.unlisten = hypercall_unlisten,
 	.send = channel_send,
 	.recv = channel_recv,

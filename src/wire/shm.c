@@ -190,6 +190,11 @@ static void shm_ended(struct listener *l, pid_t pid)
 	table_ended(((struct shm_listener *)l->priv)->table, pid);
 }
 
+static void shm_ram(struct listener *l)
+{
+	table_ram(((struct shm_listener *)l->priv)->table, l->ram_fd);
+}
+
 static void shm_leave(struct listener *l)
 {
 	struct shm_listener *own = l->priv;
@@ -216,6 +221,7 @@ const struct transport_ops shm_ops = {
 	.handed = shm_handed,
 	.leave = shm_leave,
 	.ended = shm_ended,
+	.ram = shm_ram,
 	.unlisten = shm_unlisten,
 	.send = channel_send,
 	.recv = channel_recv,

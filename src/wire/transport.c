@@ -176,6 +176,13 @@ int listener_open(struct listener *l, const struct transport_ops *ops,
 	return err;
 }
 
+void listener_ram(struct listener *l, int ram_fd)
+{
+	l->ram_fd = ram_fd;
+	if (l->ops->ram)
+		l->ops->ram(l);
+}
+
 int listener_wait(struct listener *l, int other)
 {
 	if (l->ops->claimed)

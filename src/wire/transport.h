@@ -60,6 +60,7 @@ struct transport_ops {
 	void (*handed)(struct listener *l, struct transport *t, pid_t pid);
 	void (*leave)(struct listener *l);
 	void (*ended)(struct listener *l, pid_t pid);
+	void (*ram)(struct listener *l);	/* ram_fd has changed; or NULL */
 	void (*unlisten)(struct listener *l);
 	/* One whole message: bytes, 0 when the peer has gone, or -errno. */
 	ssize_t (*send)(struct transport *t, const struct msg *msg, int fd);
@@ -170,6 +171,8 @@ bool transport_settled(struct transport *t);
  */
 int listener_open(struct listener *l, const struct transport_ops *ops,
 		  const char *args, int ram_fd);
+/* listener_ram() - it is another file from now on */
+void listener_ram(struct listener *l, int ram_fd);
 int listener_wait(struct listener *l, int other);	/* see above */
 int listener_accept(struct listener *l, struct transport *t);
 void listener_handed(struct listener *l, struct transport *t, pid_t pid);

@@ -1032,7 +1032,7 @@ int main(void)
 		 access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
 	if (!mkdtemp(dir))
 		return 1;
-	printf("1..45\n");
+	printf("1..50\n");
 	fflush(stdout);
 	killed_begin(&killed);
 	garbage_begin(&garbage);

@@ -159,9 +159,12 @@ static void wait_for_ever(void)
 }
 
 /* done: shared; how much anybody has got done */
-static _Noreturn void work(unsigned int n, volatile unsigned int *done)
+static _Noreturn void work(pid_t parent, unsigned int n,
+			   volatile unsigned int *done)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(0);	/* too late for that */
 	seed += n * 977;
 	if (n % 4 == 3)
 		wait_for_ever();
@@ -183,6 +186,7 @@ static _Noreturn void work(unsigned int n, volatile unsigned int *done)
 int main(int argc, char **argv)
 {
 	unsigned int workers, born = 0, bad = 0, before = 0;
+	const pid_t parent = getpid();
 	volatile unsigned int *done;
 
 	if (argc == 3 && strcmp(argv[1], "--look") == 0)
@@ -205,7 +209,7 @@ int main(int argc, char **argv)
 		while (running < workers) {
 			pid = fork();
 			if (pid == 0)
-				work(born, done);
+				work(parent, born, done);
 			born++;
 			running++;
 		}
