@@ -312,14 +312,16 @@ static void some_pages(struct world *w, const struct area *a, size_t *from,
 
 static int shared_fd(const struct world *w, size_t n)
 {
-	const char *name = local("torture-shared");
+	char name[PATH_MAX];
 	int fd;
 
 	if (w->step & 1) {
 		fd = (int)sys(memfd_create("torture", MFD_CLOEXEC));
 	} else {
-		fd = (int)sys(open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC,
-				   0600));
+		/* Parent and children do this at once, and may be killed. */
+		snprintf(name, sizeof(name), "%s.XXXXXX",
+			 local("torture-shared"));
+		fd = (int)sys(mkostemp(name, O_CLOEXEC));
 		sys(unlink(name));
 	}
 	sys(ftruncate(fd, (off_t)(n * PAGE)));
