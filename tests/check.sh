@@ -70,7 +70,7 @@ machine() {
 	local fit=()
 
 	[ ${#files[@]} -gt 0 ] &&
-		mapfile -t fit < <(grep -l '^# bats file_tags=vm$' "${files[@]}")
+		mapfile -t fit < <(grep -lE '^# bats file_tags=vm(,|$)' "${files[@]}")
 	[ ${#fit[@]} -gt 0 ] || return 0
 	echo "# in a virtual machine: $1"
 	BATS_TEST_NAME_PREFIX="$1: " behaviour tests/vm/with.sh "$1" \

@@ -7,7 +7,9 @@
 # The scripts are for the target's shell.
 # shellcheck disable=SC2016
 
-# bats file_tags=vm
+# Whole programs take minutes each in an emulated machine; User-Mode Linux has
+# them.
+# bats file_tags=vm,not-qemu
 load helpers
 
 need() {
