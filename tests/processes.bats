@@ -37,6 +37,8 @@ load helpers
 	cmp "$HOSTDIR/numbers" "$HOSTDIR/copy"
 }
 
+# In an emulated machine that is minutes of starting programs.
+# bats test_tags=not-qemu
 @test "xargs runs processes side by side" {
 	local last=40 n
 
