@@ -158,13 +158,6 @@ static int64_t arena_map_private(struct tracer *tr, struct task *t,
 	return err ? err : at;
 }
 
-static void arena_unmap_private(struct tracer *tr, struct task *t, uint64_t at,
-		       uint64_t len)
-{
-	task_native(tr, t, SYS_munmap, at, len, 0, 0, 0, 0);
-	mm_remove(t->proc->mm, at, at + len);
-}
-
 /* --- mmap ---------------------------------------------------------------- */
 
 static void finish_map(struct tracer *tr, struct task *t, struct region *r,
@@ -275,7 +268,7 @@ static void map_file(struct tracer *tr, struct task *t, int fd, bool host,
 	finish_map(tr, t, &r, result, len);
 }
 
-static void call_mmap(struct tracer *tr, struct task *t)
+static void arena_mmap(struct tracer *tr, struct task *t)
 {
 	const uint64_t flags = t->args[3];
 	const int fd = (int)t->args[4];
@@ -284,7 +277,7 @@ static void call_mmap(struct tracer *tr, struct task *t)
 	struct range at;
 	struct stat st;
 	bool host;
-	int copy;
+	int copy, err;
 
 	if (t->args[1] == 0 || (flags & MAP_TYPE) == 0 ||
 	    (!(flags & MAP_ANONYMOUS) && t->args[5] % PAGE_BYTES)) {
@@ -295,17 +288,13 @@ static void call_mmap(struct tracer *tr, struct task *t)
 		task_return(tr, t, -ENOMEM);
 		return;
 	}
-	if (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) &&
-	    mem_is_ours(&tr->memory, at.start, at.end)) {
-		task_return(tr, t, flags & MAP_FIXED ? -ENOMEM : -EEXIST);
+	err = mem_map_refusal(tr, t, at);
+	if (err) {
+		task_return(tr, t, err);
 		return;
 	}
 	if (flags & MAP_ANONYMOUS) {
 		map_anonymous(tr, t, shared);
-		return;
-	}
-	if (is_hidden_fd(tr, fd)) {
-		task_return(tr, t, -EBADF);
 		return;
 	}
 	host = is_host_fd(t, fd);
@@ -333,23 +322,10 @@ static void call_mmap(struct tracer *tr, struct task *t)
 	}
 }
 
-static void call_munmap(struct tracer *tr, struct task *t)
+static int arena_unmapped(struct tracer *tr, struct task *t, struct range at)
 {
-	struct range at;
-	int64_t r;
-
-	if (!mem_range(t->args[0], t->args[1], &at)) {
-		task_allow(tr, t);
-		return;
-	}
-	if (mem_is_ours(&tr->memory, at.start, at.end)) {
-		task_return(tr, t, -EINVAL);
-		return;
-	}
-	r = task_native_same(tr, t);
-	if (r == 0 && mm_remove(t->proc->mm, at.start, at.end) < 0)
-		r = -ENOMEM;
-	task_return(tr, t, r);
+	(void)tr;
+	return mm_remove(t->proc->mm, at.start, at.end);
 }
 
 /* --- mprotect ------------------------------------------------------------ */
@@ -407,22 +383,13 @@ static void note_prot(struct mm *mm, struct range at, int prot, bool all)
 	mm_dirty(mm, at.start, at.end);
 }
 
-static void call_mprotect(struct tracer *tr, struct task *t)
+static int64_t arena_mprotect(struct tracer *tr, struct task *t,
+			      struct range at)
 {
 	int prot = (int)t->args[2];
-	struct range at;
 	int64_t r;
 	int err = 0;
 
-	if (!mem_range(t->args[0], t->args[1], &at) ||
-	    t->args[0] % PAGE_BYTES) {
-		task_allow(tr, t);
-		return;
-	}
-	if (mem_is_ours(&tr->memory, at.start, at.end)) {
-		task_return(tr, t, -EACCES);
-		return;
-	}
 	if (prot & PROT_GROWSDOWN) {
 		/* The stack does not grow here: it is all there. */
 		struct region *s = mm_find(t->proc->mm, at.start);
@@ -433,20 +400,18 @@ static void call_mprotect(struct tracer *tr, struct task *t)
 	}
 	if (prot & PROT_WRITE)
 		err = make_own(tr, t, at);
-	if (err) {
-		task_return(tr, t, err);
-		return;
-	}
+	if (err)
+		return err;
 	r = task_native(tr, t, t->nr, at.start, at.end - at.start,
 			(uint64_t)prot, t->args[3], 0, 0);
 	if (r == 0 || r == -ENOMEM)
 		note_prot(t->proc->mm, at, prot & 7, r == 0);
-	task_return(tr, t, r);
+	return r;
 }
 
 /* --- brk ----------------------------------------------------------------- */
 
-static void call_brk(struct tracer *tr, struct task *t)
+static int64_t arena_brk(struct tracer *tr, struct task *t)
 {
 	struct mm *mm = t->proc->mm;
 	const uint64_t want = t->args[0];
@@ -457,8 +422,7 @@ static void call_brk(struct tracer *tr, struct task *t)
 	int64_t r = 0;
 
 	if (want < mm->brk_start || want > 1ULL << 47) {
-		task_return(tr, t, (int64_t)mm->brk);
-		return;
+		return (int64_t)mm->brk;
 	}
 	if (new_end < old_end) {
 		uint64_t from = max_u64(new_end, page_up(mm->brk_start));
@@ -492,7 +456,7 @@ static void call_brk(struct tracer *tr, struct task *t)
 	}
 	if (r == 0)
 		mm->brk = want;
-	task_return(tr, t, (int64_t)mm->brk);
+	return (int64_t)mm->brk;
 }
 
 /* --- madvise ------------------------------------------------------------- */
@@ -540,23 +504,19 @@ static int64_t advise_region(struct tracer *tr, struct task *t,
 			   (uint64_t)advice, 0, 0, 0);
 }
 
-static void call_madvise(struct tracer *tr, struct task *t)
+static void arena_madvise(struct tracer *tr, struct task *t)
 {
 	const int advice = (int)t->args[2];
 	struct mm *mm = t->proc->mm;
 	struct range at;
 	int64_t r = 0;
 
-	if (!mem_range(t->args[0], t->args[1], &at) ||
-	    t->args[0] % PAGE_BYTES ||
-	    (!forgets(advice) && !about_fork(advice))) {
+	if (!forgets(advice) && !about_fork(advice)) {
 		task_allow(tr, t);
 		return;
 	}
-	if (mem_is_ours(&tr->memory, at.start, at.end)) {
-		task_return(tr, t, -EINVAL);
+	if (!mem_range_arg(tr, t, -EINVAL, &at))
 		return;
-	}
 	if (about_fork(advice) &&
 	    (mm_split(mm, at.start) < 0 || mm_split(mm, at.end) < 0)) {
 		task_return(tr, t, -ENOMEM);
@@ -713,27 +673,13 @@ static int64_t remap_as_is(struct tracer *tr, struct task *t,
 	return err ? err : at;
 }
 
-static void call_mremap(struct tracer *tr, struct task *t)
+static int64_t arena_mremap(struct tracer *tr, struct task *t,
+			    struct range old, uint64_t new_len)
 {
-	const uint64_t new_len = page_up(t->args[2]);
 	const int flags = (int)t->args[3];
 	struct region *r;
-	struct range old, to;
 	int64_t at;
 
-	if (t->args[0] % PAGE_BYTES || t->args[1] > 1ULL << 47 ||
-	    t->args[2] == 0 || t->args[2] > 1ULL << 47) {
-		task_allow(tr, t);
-		return;
-	}
-	old = (struct range){ t->args[0], t->args[0] + page_up(t->args[1]) };
-	to = (struct range){ t->args[4], t->args[4] + new_len };
-	if (mem_is_ours(&tr->memory, old.start, old.end) ||
-	    (flags & MREMAP_FIXED &&
-	     mem_is_ours(&tr->memory, to.start, to.end))) {
-		task_return(tr, t, -EINVAL);
-		return;
-	}
 	r = mm_find(t->proc->mm, old.start);
 	if (!r || r->start > old.start) {
 		at = remap_as_is(tr, t, old, new_len);
@@ -742,10 +688,8 @@ static void call_mremap(struct tracer *tr, struct task *t)
 		 * memory one is made, and both hold it. */
 		struct region second = *r;
 
-		if (r->kind == REGION_PRIVATE) {
-			task_return(tr, t, -EINVAL);
-			return;
-		}
+		if (r->kind == REGION_PRIVATE)
+			return -EINVAL;
 		at = task_native_same(tr, t);
 		if (at > 0 || at < -4095) {
 			second.off += old.start - r->start;
@@ -769,7 +713,7 @@ static void call_mremap(struct tracer *tr, struct task *t)
 	} else {
 		at = remap_as_is(tr, t, old, new_len);
 	}
-	task_return(tr, t, at);
+	return at;
 }
 
 /* --- System V shared memory ---------------------------------------------- */
@@ -779,16 +723,13 @@ static void call_mremap(struct tracer *tr, struct task *t)
  * /proc/PID/map_files where that is allowed (CAP_CHECKPOINT_RESTORE or
  * CAP_SYS_ADMIN, proc_pid_map_files(5)); elsewhere the shadow does without.
  */
-static void call_shmat(struct tracer *tr, struct task *t)
+static int64_t arena_shmat(struct tracer *tr, struct task *t)
 {
 	int64_t at = task_native_same(tr, t);
 	struct maps maps = { 0 };
-	char path[96];
 
-	if ((at < 0 && at > -4096) || maps_read(t->tid, &maps) < 0) {
-		task_return(tr, t, at);
-		return;
-	}
+	if (mem_errno(at) || maps_read(t->tid, &maps) < 0)
+		return at;
 	for (size_t i = 0; i < maps.n; i++) {
 		const struct map_line *line = &maps.v[i];
 		struct region r = { .start = line->start, .end = line->end,
@@ -798,10 +739,7 @@ static void call_shmat(struct tracer *tr, struct task *t)
 
 		if (line->start != (uint64_t)at)
 			continue;
-		snprintf(path, sizeof(path), "/proc/%d/map_files/%lx-%lx",
-			 t->tid, line->start, line->end);
-		fd = open(path, (line->prot & PROT_WRITE ? O_RDWR : O_RDONLY) |
-			  O_CLOEXEC);
+		fd = mem_open_line(t, line);
 		if (fd < 0)
 			mm_remove(t->proc->mm, line->start, line->end);
 		else if (memory_file(&tr->memory, fd, &r.file) == 0)
@@ -809,56 +747,17 @@ static void call_shmat(struct tracer *tr, struct task *t)
 		break;
 	}
 	maps_fini(&maps);
-	task_return(tr, t, at);
+	return at;
 }
 
-static void call_shmdt(struct tracer *tr, struct task *t)
+static int64_t arena_shmdt(struct tracer *tr, struct task *t)
 {
 	struct region *r = mm_find(t->proc->mm, t->args[0]);
 	int64_t result = task_native_same(tr, t);
 
 	if (result == 0 && r && r->start == t->args[0])
 		mm_remove(t->proc->mm, r->start, r->end);
-	task_return(tr, t, result);
-}
-
-static void arena_call(struct tracer *tr, struct task *t)
-{
-	switch (t->nr) {
-	case SYS_mmap:
-		call_mmap(tr, t);
-		break;
-	case SYS_munmap:
-		call_munmap(tr, t);
-		break;
-	case SYS_mprotect:
-	case SYS_pkey_mprotect:
-		call_mprotect(tr, t);
-		break;
-	case SYS_brk:
-		call_brk(tr, t);
-		break;
-	case SYS_madvise:
-		call_madvise(tr, t);
-		break;
-	case SYS_mremap:
-		call_mremap(tr, t);
-		break;
-	case SYS_shmat:
-		call_shmat(tr, t);
-		break;
-	case SYS_shmdt:
-		call_shmdt(tr, t);
-		break;
-	case SYS_remap_file_pages:
-		/* Emulated since Linux 4.0, and used by nobody. */
-		task_return(tr, t, -ENOSYS);
-		break;
-	default:
-		/* AIO rings: the shadow has them not, and calls that point
-		 * there are EFAULT. */
-		call_general(tr, t);
-	}
+	return result;
 }
 
 /* --- exec ---------------------------------------------------------------- */
@@ -1079,11 +978,20 @@ static void arena_answered(struct tracer *tr, struct task *t,
 }
 
 const struct source arena_source = {
-	.call = arena_call,
+	.mmap = arena_mmap,
+	.madvise = arena_madvise,
+	/* AIO rings: the shadow has none, and calls that point there are
+	 * EFAULT. */
+	.other = call_general,
+	.mprotect = arena_mprotect,
+	.brk = arena_brk,
+	.mremap = arena_mremap,
+	.shmat = arena_shmat,
+	.shmdt = arena_shmdt,
+	.unmapped = arena_unmapped,
 	.setup = arena_setup,
 	.fork = arena_fork,
 	.map_private = arena_map_private,
-	.unmap_private = arena_unmap_private,
 	.settle = arena_settle,
 	.answered = arena_answered,
 };

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* memory.c - what both sources of memory have in common: gate and slots */
+/* memory.c - what both sources of memory have in common */
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 
 #include "base/num.h"
 #include "guest/source.h"
+#include "process/maps.h"
 
 bool mem_is_ours(const struct memory *m, uint64_t start, uint64_t end)
 {
@@ -19,6 +22,124 @@ bool mem_range(uint64_t addr, uint64_t len, struct range *out)
 		return false;
 	*out = (struct range){ page_down(addr), page_up(addr + len) };
 	return true;
+}
+
+bool mem_range_arg(struct tracer *tr, struct task *t, int refusal,
+		   struct range *out)
+{
+	if (!mem_range(t->args[0], t->args[1], out) ||
+	    t->args[0] % PAGE_BYTES) {
+		task_allow(tr, t);
+		return false;
+	}
+	if (mem_is_ours(&tr->memory, out->start, out->end)) {
+		task_return(tr, t, refusal);
+		return false;
+	}
+	return true;
+}
+
+int mem_map_refusal(const struct tracer *tr, const struct task *t,
+		    struct range at)
+{
+	const uint64_t flags = t->args[3];
+
+	if (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) &&
+	    mem_is_ours(&tr->memory, at.start, at.end))
+		return flags & MAP_FIXED ? -ENOMEM : -EEXIST;
+	if (!(flags & MAP_ANONYMOUS) && is_hidden_fd(tr, (int)t->args[4]))
+		return -EBADF;
+	return 0;
+}
+
+int mem_open_line(const struct task *t, const struct map_line *line)
+{
+	char path[96];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/map_files/%lx-%lx", t->tid,
+		 line->start, line->end);
+	fd = open(path, (line->shared && line->prot & PROT_WRITE ? O_RDWR :
+			 O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
+	return fd < 0 ? -errno : fd;
+}
+
+static void call_munmap(struct tracer *tr, struct task *t)
+{
+	struct range at;
+	int64_t r;
+
+	if (!mem_range_arg(tr, t, -EINVAL, &at))
+		return;
+	r = task_native_same(tr, t);
+	task_return(tr, t, r == 0 ? tr->source->unmapped(tr, t, at) : r);
+}
+
+static void call_mprotect(struct tracer *tr, struct task *t)
+{
+	struct range at;
+
+	if (mem_range_arg(tr, t, -EACCES, &at))
+		task_return(tr, t, tr->source->mprotect(tr, t, at));
+}
+
+static void call_mremap(struct tracer *tr, struct task *t)
+{
+	const uint64_t new_len = page_up(t->args[2]);
+	struct range old, to;
+
+	if (t->args[0] % PAGE_BYTES || t->args[1] > 1ULL << 47 ||
+	    t->args[2] == 0 || t->args[2] > 1ULL << 47) {
+		task_allow(tr, t);
+		return;
+	}
+	old = (struct range){ t->args[0], t->args[0] + page_up(t->args[1]) };
+	to = (struct range){ t->args[4], t->args[4] + new_len };
+	if (mem_is_ours(&tr->memory, old.start, old.end) ||
+	    (t->args[3] & MREMAP_FIXED &&
+	     mem_is_ours(&tr->memory, to.start, to.end)))
+		task_return(tr, t, -EINVAL);
+	else
+		task_return(tr, t, tr->source->mremap(tr, t, old, new_len));
+}
+
+void memcall_handle(struct tracer *tr, struct task *t)
+{
+	const struct source *source = tr->source;
+
+	switch (t->nr) {
+	case SYS_mmap:
+		source->mmap(tr, t);
+		break;
+	case SYS_munmap:
+		call_munmap(tr, t);
+		break;
+	case SYS_mprotect:
+	case SYS_pkey_mprotect:
+		call_mprotect(tr, t);
+		break;
+	case SYS_brk:
+		task_return(tr, t, source->brk(tr, t));
+		break;
+	case SYS_madvise:
+		source->madvise(tr, t);
+		break;
+	case SYS_mremap:
+		call_mremap(tr, t);
+		break;
+	case SYS_shmat:
+		task_return(tr, t, source->shmat(tr, t));
+		break;
+	case SYS_shmdt:
+		task_return(tr, t, source->shmdt(tr, t));
+		break;
+	case SYS_remap_file_pages:
+		/* Emulated since Linux 4.0, and used by nobody. */
+		task_return(tr, t, -ENOSYS);
+		break;
+	default:
+		source->other(tr, t);
+	}
 }
 
 int mem_slots(struct tracer *tr, struct mm *mm)
@@ -127,11 +248,6 @@ int mem_fork(struct tracer *tr, struct task *parent, struct task *child)
 	return err ? err : tr->source->fork(tr, parent, child);
 }
 
-void memcall_handle(struct tracer *tr, struct task *t)
-{
-	tr->source->call(tr, t);
-}
-
 int64_t mem_map_private(struct tracer *tr, struct task *t, uint64_t len)
 {
 	return tr->source->map_private(tr, t, len);
@@ -140,5 +256,7 @@ int64_t mem_map_private(struct tracer *tr, struct task *t, uint64_t len)
 void mem_unmap_private(struct tracer *tr, struct task *t, uint64_t at,
 		       uint64_t len)
 {
-	tr->source->unmap_private(tr, t, at, len);
+	if (task_native(tr, t, SYS_munmap, at, len, 0, 0, 0, 0) == 0)
+		(void)tr->source->unmapped(tr, t, (struct range){ at,
+					   at + page_up(len) });
 }

@@ -14,9 +14,25 @@
 
 #include "guest/tracer.h"
 
+struct map_line;
+
 struct source {
-	/* A call that changes the address space; ends the handler. */
-	void (*call)(struct tracer *tr, struct task *t);
+	/* Calls that change the address space. Arguments have been checked as
+	 * far as memory.c can. These end the handler. */
+	void (*mmap)(struct tracer *tr, struct task *t);
+	void (*madvise)(struct tracer *tr, struct task *t);
+	/* The rest: AIO rings and what one source alone cares about. */
+	void (*other)(struct tracer *tr, struct task *t);
+	/* And these return what the call does. */
+	int64_t (*mprotect)(struct tracer *tr, struct task *t,
+			    struct range at);
+	int64_t (*brk)(struct tracer *tr, struct task *t);
+	int64_t (*mremap)(struct tracer *tr, struct task *t, struct range old,
+			  uint64_t new_len);
+	int64_t (*shmat)(struct tracer *tr, struct task *t);
+	int64_t (*shmdt)(struct tracer *tr, struct task *t);
+	/* Nothing is mapped there any more; 0 or -errno. */
+	int (*unmapped)(struct tracer *tr, struct task *t, struct range at);
 	/* After exec, gate and slots being there; 0 or -errno. */
 	int (*setup)(struct tracer *tr, struct task *t);
 	/* Before a child with memory of its own runs; 0 or -errno. */
@@ -25,8 +41,6 @@ struct source {
 	/* Private, writable memory in the target: GVA or -errno. */
 	int64_t (*map_private)(struct tracer *tr, struct task *t,
 			       uint64_t len);
-	void (*unmap_private)(struct tracer *tr, struct task *t, uint64_t at,
-			      uint64_t len);
 	/*
 	 * Regions are to be true now, and the memory that a call needs (its
 	 * pointers as far as the table of calls knows them) to be present.
@@ -46,6 +60,27 @@ bool mem_is_ours(const struct memory *m, uint64_t start, uint64_t end);
 
 /* mem_range() - whole pages of a range argument; false: it wraps, or is empty */
 bool mem_range(uint64_t addr, uint64_t len, struct range *out);
+
+/*
+ * mem_range_arg() - the range that the first two arguments of a call are
+ *
+ * false: the handler has ended. The kernel says what is wrong with the range,
+ * or it is ours, and the call returns refusal.
+ */
+bool mem_range_arg(struct tracer *tr, struct task *t, int refusal,
+		   struct range *out);
+
+/* mem_map_refusal() - what mmap at a range returns at once, or 0 */
+int mem_map_refusal(const struct tracer *tr, const struct task *t,
+		    struct range at);
+
+/*
+ * mem_open_line() - a file that is mapped, deleted and unnamed ones, too
+ *
+ * By way of proc_pid_map_files(5), which needs CAP_CHECKPOINT_RESTORE or
+ * CAP_SYS_ADMIN. For writing where the mapping is. A descriptor or -errno.
+ */
+int mem_open_line(const struct task *t, const struct map_line *line);
 
 /* mem_errno() - is what a call returned an error, and which? 0: none */
 static inline int mem_errno(int64_t result)

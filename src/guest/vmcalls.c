@@ -295,20 +295,6 @@ static int survey_private(struct survey *s, const struct map_line *line,
 	return err;
 }
 
-static int open_line(struct task *t, const struct map_line *line)
-{
-	char path[96];
-	int fd;
-
-	/* The one way that leads to deleted and unnamed files, too
-	 * (proc_pid_map_files(5)). */
-	snprintf(path, sizeof(path), "/proc/%d/map_files/%lx-%lx", t->tid,
-		 line->start, line->end);
-	fd = open(path, (line->shared && line->prot & PROT_WRITE ? O_RDWR :
-			 O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
-	return fd < 0 ? -errno : fd;
-}
-
 /* A file's pages, pinned with the file. */
 static int survey_file(struct survey *s, const struct map_line *line,
 		       uint64_t start, uint64_t end)
@@ -316,7 +302,7 @@ static int survey_file(struct survey *s, const struct map_line *line,
 	struct mapfile *file;
 	struct stat st;
 	int prot = line->prot;
-	int fd = open_line(s->t, line), err;
+	int fd = mem_open_line(s->t, line), err;
 
 	if (fd < 0)
 		return 0;
@@ -1259,7 +1245,7 @@ static int64_t map_private_file(struct tracer *tr, struct task *t)
 	return task_native_same(tr, t);
 }
 
-static void call_mmap(struct tracer *tr, struct task *t)
+static void pagemap_mmap(struct tracer *tr, struct task *t)
 {
 	const uint64_t flags = t->args[3], type = flags & MAP_TYPE;
 	const bool shared = type == MAP_SHARED || type == MAP_SHARED_VALIDATE;
@@ -1275,13 +1261,9 @@ static void call_mmap(struct tracer *tr, struct task *t)
 			task_allow(tr, t);
 		return;
 	}
-	if (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) &&
-	    mem_is_ours(&tr->memory, at.start, at.end)) {
-		task_return(tr, t, flags & MAP_FIXED ? -ENOMEM : -EEXIST);
-		return;
-	}
-	if (!(flags & MAP_ANONYMOUS) && is_hidden_fd(tr, fd)) {
-		task_return(tr, t, -EBADF);
+	r = mem_map_refusal(tr, t, at);
+	if (r) {
+		task_return(tr, t, r);
 		return;
 	}
 	if (!(flags & MAP_ANONYMOUS) && is_host_fd(t, fd))
@@ -1302,51 +1284,30 @@ static void call_mmap(struct tracer *tr, struct task *t)
 	task_return(tr, t, r);
 }
 
-static void call_munmap(struct tracer *tr, struct task *t)
+static int pagemap_unmapped(struct tracer *tr, struct task *t,
+			    struct range at)
 {
-	struct range at;
-	int64_t r;
-
-	if (!mem_range(t->args[0], t->args[1], &at)) {
-		task_allow(tr, t);
-		return;
-	}
-	if (mem_is_ours(&tr->memory, at.start, at.end)) {
-		task_return(tr, t, -EINVAL);
-		return;
-	}
-	r = task_native_same(tr, t);
-	if (r == 0)
-		forget(tr, t, at.start, at.end);
-	task_return(tr, t, r);
+	forget(tr, t, at.start, at.end);
+	return 0;
 }
 
-static void call_mprotect(struct tracer *tr, struct task *t)
+static int64_t pagemap_mprotect(struct tracer *tr, struct task *t,
+				struct range at)
 {
-	struct range at;
-	int err = 0;
-	int64_t r;
+	int64_t r = 0;
 
-	if (!mem_range(t->args[0], t->args[1], &at) ||
-	    t->args[0] % PAGE_BYTES) {
-		task_allow(tr, t);
-		return;
-	}
-	if (mem_is_ours(&tr->memory, at.start, at.end)) {
-		task_return(tr, t, -EACCES);
-		return;
-	}
 	if (t->args[2] & PROT_WRITE)
-		err = make_all_anonymous(tr, t, at, false);
-	r = err ? err : task_native_same(tr, t);
+		r = make_all_anonymous(tr, t, at, false);
+	if (r == 0)
+		r = task_native_same(tr, t);
 	/* PROT_GROWSDOWN reaches to the start of the mapping. */
 	if (t->args[2] & PROT_GROWSDOWN)
 		at.start = PAGE_BYTES;
 	note(t->proc->mm, at.start, at.end);
-	task_return(tr, t, r);
+	return r;
 }
 
-static void call_brk(struct tracer *tr, struct task *t)
+static int64_t pagemap_brk(struct tracer *tr, struct task *t)
 {
 	struct mm *mm = t->proc->mm;
 	const uint64_t old = page_up(mm->brk);
@@ -1358,7 +1319,7 @@ static void call_brk(struct tracer *tr, struct task *t)
 	else if (now > old)
 		note(mm, old, now);
 	mm->brk = (uint64_t)r;
-	task_return(tr, t, r);
+	return r;
 }
 
 #define MADV_DONTNEED_LOCKED_ 24
@@ -1372,20 +1333,13 @@ static bool gives_back(int advice)
 	       advice == MADV_GUARD_INSTALL_;
 }
 
-static void call_madvise(struct tracer *tr, struct task *t)
+static void pagemap_madvise(struct tracer *tr, struct task *t)
 {
 	const int advice = (int)t->args[2];
 	struct range at;
 
-	if (!mem_range(t->args[0], t->args[1], &at) ||
-	    t->args[0] % PAGE_BYTES) {
-		task_allow(tr, t);
+	if (!mem_range_arg(tr, t, -EINVAL, &at))
 		return;
-	}
-	if (mem_is_ours(&tr->memory, at.start, at.end)) {
-		task_return(tr, t, -EINVAL);
-		return;
-	}
 	/* Frames that are given back: none are present until a call points
 	 * there again. */
 	if (gives_back(advice))
@@ -1393,25 +1347,11 @@ static void call_madvise(struct tracer *tr, struct task *t)
 	task_return(tr, t, task_native_same(tr, t));
 }
 
-static void call_mremap(struct tracer *tr, struct task *t)
+static int64_t pagemap_mremap(struct tracer *tr, struct task *t,
+			      struct range old, uint64_t new_len)
 {
-	const uint64_t new_len = page_up(t->args[2]);
-	struct range old, to;
 	int64_t r;
 
-	if (t->args[0] % PAGE_BYTES || t->args[1] > 1ULL << 47 ||
-	    t->args[2] == 0 || t->args[2] > 1ULL << 47) {
-		task_allow(tr, t);
-		return;
-	}
-	old = (struct range){ t->args[0], t->args[0] + page_up(t->args[1]) };
-	to = (struct range){ t->args[4], t->args[4] + new_len };
-	if (mem_is_ours(&tr->memory, old.start, old.end) ||
-	    (t->args[3] & MREMAP_FIXED &&
-	     mem_is_ours(&tr->memory, to.start, to.end))) {
-		task_return(tr, t, -EINVAL);
-		return;
-	}
 	/* Frames keep their pins until they are not told of any more. */
 	if (old.start < old.end)
 		forget(tr, t, old.start, old.end);
@@ -1421,61 +1361,38 @@ static void call_mremap(struct tracer *tr, struct task *t)
 		forget(tr, t, (uint64_t)r, (uint64_t)r + new_len);
 		note(t->proc->mm, (uint64_t)r, (uint64_t)r + new_len);
 	}
-	task_return(tr, t, r);
+	return r;
 }
 
 /* Where segments begin and end only the kernel knows. */
-static void call_shm(struct tracer *tr, struct task *t)
+static int64_t pagemap_shmat(struct tracer *tr, struct task *t)
+{
+	int64_t r = task_native_same(tr, t);
+
+	if (!mem_errno(r))
+		note(t->proc->mm, PAGE_BYTES, USER_END);
+	return r;
+}
+
+static int64_t pagemap_shmdt(struct tracer *tr, struct task *t)
 {
 	struct maps maps = { 0 };
 	const uint64_t at = t->args[0];
 	int64_t r;
 
-	if (t->nr == SYS_shmat) {
-		r = task_native_same(tr, t);
-		if (!mem_errno(r))
-			note(t->proc->mm, PAGE_BYTES, USER_END);
-		task_return(tr, t, r);
-		return;
-	}
-	if (maps_read(t->tid, &maps) < 0) {
-		task_return(tr, t, -ENOMEM);
-		return;
-	}
+	if (maps_read(t->tid, &maps) < 0)
+		return -ENOMEM;
 	r = task_native_same(tr, t);
 	for (size_t i = 0; i < maps.n && r == 0; i++)
 		if (maps.v[i].start == at)
 			forget(tr, t, at, maps.v[i].end);
 	maps_fini(&maps);
-	task_return(tr, t, r);
+	return r;
 }
 
-static void pagemap_call(struct tracer *tr, struct task *t)
+static void pagemap_other(struct tracer *tr, struct task *t)
 {
 	switch (t->nr) {
-	case SYS_mmap:
-		call_mmap(tr, t);
-		break;
-	case SYS_munmap:
-		call_munmap(tr, t);
-		break;
-	case SYS_mprotect:
-	case SYS_pkey_mprotect:
-		call_mprotect(tr, t);
-		break;
-	case SYS_brk:
-		call_brk(tr, t);
-		break;
-	case SYS_madvise:
-		call_madvise(tr, t);
-		break;
-	case SYS_mremap:
-		call_mremap(tr, t);
-		break;
-	case SYS_shmat:
-	case SYS_shmdt:
-		call_shm(tr, t);
-		break;
 	case SYS_process_madvise:
 		/* As all kernels before Linux 6.13 answer to that advice. */
 		if (gives_back((int)t->args[3]))
@@ -1487,10 +1404,6 @@ static void pagemap_call(struct tracer *tr, struct task *t)
 		/* Pinning would wait for whoever fills the page, and that one
 		 * for us. */
 		log_info("process %d: userfaultfd is not there", t->tid);
-		task_return(tr, t, -ENOSYS);
-		break;
-	case SYS_remap_file_pages:
-		/* Emulated since Linux 4.0, and used by nobody. */
 		task_return(tr, t, -ENOSYS);
 		break;
 	default:
@@ -1508,13 +1421,6 @@ static int64_t pagemap_map_private(struct tracer *tr, struct task *t,
 	if (!mem_errno(at))
 		note(t->proc->mm, (uint64_t)at, (uint64_t)at + page_up(len));
 	return at;
-}
-
-static void pagemap_unmap_private(struct tracer *tr, struct task *t,
-				  uint64_t at, uint64_t len)
-{
-	if (task_native(tr, t, SYS_munmap, at, len, 0, 0, 0, 0) == 0)
-		forget(tr, t, at, at + page_up(len));
 }
 
 /* --- exec and fork ------------------------------------------------------- */
@@ -1543,11 +1449,18 @@ static int pagemap_fork(struct tracer *tr, struct task *parent,
 }
 
 const struct source pagemap_source = {
-	.call = pagemap_call,
+	.mmap = pagemap_mmap,
+	.madvise = pagemap_madvise,
+	.other = pagemap_other,
+	.mprotect = pagemap_mprotect,
+	.brk = pagemap_brk,
+	.mremap = pagemap_mremap,
+	.shmat = pagemap_shmat,
+	.shmdt = pagemap_shmdt,
+	.unmapped = pagemap_unmapped,
 	.setup = pagemap_setup,
 	.fork = pagemap_fork,
 	.map_private = pagemap_map_private,
-	.unmap_private = pagemap_unmap_private,
 	.settle = pagemap_settle,
 	.answered = pagemap_answered,
 };
