@@ -53,7 +53,9 @@ behaviour() {
 	[ "${PIPESTATUS[0]}" -le 1 ] || broken=1
 }
 
-bats=(bats --tap --print-output-on-failure --timing)
+# Signals that whoever started this ignores (nohup, a shell's background job)
+# are not ignored by what is tested.
+bats=(env --default-signal=HUP,INT,QUIT bats --tap --print-output-on-failure --timing)
 # shellcheck disable=SC2206
 files=(tests/$pattern.bats)
 [ -e "${files[0]-}" ] || files=()

@@ -16,8 +16,8 @@ build_launched() {
 # terminal of its own, types KEYS once WAIT was printed, prints what was
 # shown and exits as darkshadow did
 on_terminal() {
-	DS_TEST_MARK=$DS_MARK /usr/bin/python3 - "$DARKSHADOW" \
-		"path:$GUEST=$HOSTDIR" "$@" <<-'END'
+	DS_TEST_MARK=$DS_MARK timeout -k 10 "$DS_TEST_TIMEOUT" \
+		/usr/bin/python3 - "$DARKSHADOW" "path:$GUEST=$HOSTDIR" "$@" <<-'END'
 		import os, pty, sys
 		ds, rule, script, wait, keys = sys.argv[1:6]
 		pid, fd = pty.fork()
