@@ -49,6 +49,11 @@ setup() {
 	HOST=$VMS/host
 }
 
+teardown() {
+	no_slow_disk
+	common_teardown
+}
+
 # guest CMD... - in the machine that "each" is at
 guest() {
 	timeout --foreground -k 10 "$DS_TEST_TIMEOUT" "$VM/guest" "$@" 3>&-
@@ -232,4 +237,47 @@ run-qemu" ]
 		[[ $output == *"pages compared, 0 stale"* ]]
 	}
 	each odd
+}
+
+# A disk, mounted at $1, that stands still while $2, where it is, is frozen.
+slow_disk() {
+	truncate -s 24M "$VMS/below.img"
+	mkfs.ext2 -q "$VMS/below.img"
+	mkdir -p "$2" "$1"
+	mount -o loop "$VMS/below.img" "$2"
+	head -c 16M /dev/zero >"$2/disk.img"
+	mkfs.ext2 -q "$2/disk.img"
+	mount -o loop "$2/disk.img" "$1"
+}
+
+no_slow_disk() {
+	fsfreeze -u "$VMS/below" 2>/dev/null || true
+	umount "$HOST/disk" 2>/dev/null || true
+	umount "$VMS/below" 2>/dev/null || true
+}
+
+@test "memory given back while direct I/O uses it is not used for anything else" {
+	[ -e /dev/loop-control ] || skip "no loop devices here"
+	direct() {
+		local how run
+
+		for how in munmap dontneed remap replace; do
+			slow_disk "$HOST/disk" "$VMS/below"
+			head -c 64K /dev/zero >"$HOST/disk/file"
+			sync -f "$HOST/disk/file"
+			fsfreeze -f "$VMS/below"
+			ds_run -- "$VICTIMS/direct" /mnt/vm-host/disk/file \
+				/mnt/vm-host/sign "$how" &
+			run=$!
+			eventually test -d "$HOST/sign"
+			fsfreeze -u "$VMS/below"
+			wait "$run"
+			echo "$how: $(od -An -c "$HOST/disk/file" | head -1)"
+			head -c 64K /dev/zero | tr '\0' a |
+				cmp - "$HOST/disk/file"
+			rmdir "$HOST/sign"
+			no_slow_disk
+		done
+	}
+	each direct
 }

@@ -159,21 +159,6 @@ void shadow_tell_all(struct tracer *tr, struct mm *mm)
 				 offsetof(struct proc, view)));
 }
 
-void shadow_release(struct tracer *tr)
-{
-	struct pinner *pinner = tr->memory.pinner;
-	size_t pos = 0;
-	struct task *t;
-
-	if (!pinner || !pinner_waits(pinner))
-		return;
-	client_settle(&tr->client);
-	while (!tr->client.unsure && (t = idmap_next(&tr->tasks, &pos)))
-		if (t->proc->shadow && t->proc->view.ndirty)
-			tell_or_lose(tr, t->proc);
-	pinner_release(pinner);
-}
-
 /* The guest physical address of the task's slot; 0: not in a VM. */
 static uint64_t slot_gpa(const struct tracer *tr, const struct task *t)
 {
@@ -543,6 +528,75 @@ void task_forward(struct tracer *tr, struct task *t, uint32_t op, uint64_t nr,
 	 * call is made but does not block. */
 	if (t->remote.masked)
 		forward_cancel(tr, t);
+}
+
+/* --- what may be let go ---------------------------------------------------- */
+
+static bool is_under_way(const struct task *t)
+{
+	return t->in_gate &&
+	       __atomic_load_n(&t->slot->resp_seq, __ATOMIC_ACQUIRE) != t->seq;
+}
+
+/*
+ * Direct I/O goes on in frames that the shadow maps no more, where a thread
+ * gives back memory that another's call uses. What a call points to through
+ * memory may have changed since: any range may be its.
+ */
+static bool may_use(const struct task *t, struct range at)
+{
+	const struct call *c = calls_get(t->nr);
+
+	for (int i = 0; c && c->args[i]; i++) {
+		const uint64_t start = t->args[i];
+
+		if (c->args[i] == 'V')
+			return true;
+		if ((c->args[i] == 'b' || c->args[i] == 'B') &&
+		    start < at.end &&
+		    (start >= at.start || at.start - start < t->args[i + 1]))
+			return true;
+	}
+	return t->nr == SYS_ioctl;
+}
+
+void forward_hold(struct tracer *tr, const struct mm *mm, struct range at)
+{
+	struct task *t;
+	size_t pos = 0;
+
+	while ((t = idmap_next(&tr->tasks, &pos))) {
+		if (t->holds || t->proc->mm != mm || !is_under_way(t) ||
+		    !may_use(t, at))
+			continue;
+		t->holds = true;
+		tr->memory.pinner->held++;
+	}
+}
+
+void forward_unhold(struct tracer *tr, struct task *t)
+{
+	if (t->holds)
+		tr->memory.pinner->held--;
+	t->holds = false;
+}
+
+void shadow_release(struct tracer *tr)
+{
+	struct pinner *pinner = tr->memory.pinner;
+	size_t pos = 0;
+	struct task *t;
+
+	if (!pinner || !pinner_waits(pinner))
+		return;
+	client_settle(&tr->client);
+	while (!tr->client.unsure && (t = idmap_next(&tr->tasks, &pos))) {
+		if (t->proc->shadow && t->proc->view.ndirty)
+			tell_or_lose(tr, t->proc);
+		if (!is_under_way(t))
+			forward_unhold(tr, t);
+	}
+	pinner_release(pinner);
 }
 
 /* --- answers ------------------------------------------------------------- */

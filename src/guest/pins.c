@@ -135,10 +135,15 @@ static void drop(struct pinner *p, uint32_t slot)
 	p->used[slot / 64] &= ~(1ULL << (slot % 64));
 }
 
+static bool must_wait(const struct pinner *p)
+{
+	return *p->unsure || p->held;
+}
+
 void pinner_drop(struct pinner *p, uint32_t slot, uint64_t bytes)
 {
 	p->dropped += bytes;
-	if (*p->unsure) {
+	if (must_wait(p)) {
 		p->late[slot / 64] |= 1ULL << (slot % 64);
 		p->any_late = true;
 		return;
@@ -155,7 +160,7 @@ bool pinner_waits(const struct pinner *p)
 
 void pinner_release(struct pinner *p)
 {
-	if (*p->unsure)
+	if (must_wait(p))
 		return;
 	free_files(p);
 	if (!p->any_late)

@@ -20,8 +20,9 @@
  *
  * A reference is let go when no shadow maps the frame any more. References of
  * files wait until the shadows have been told (pinner_release()), and all of
- * them as long as nobody knows what the shadows do: the daemon is gone, a
- * shadow could not be ended. When the tracer is killed its keeper has the
+ * them as long as the host may use a frame that no shadow maps: nobody knows
+ * what the shadows do (the daemon is gone, a shadow could not be ended), or
+ * direct I/O is under way to what was memory when it began (held). When the tracer is killed its keeper has the
  * descriptors, and waits for the host side (wire/channel.c).
  */
 #ifndef GUEST_PINS_H
@@ -44,6 +45,7 @@ struct pinner {
 	uint32_t next;		/* where to look for a free slot */
 	uint64_t dropped;	/* bytes that the kernel has yet to let go */
 	const bool *unsure;	/* nothing is to be let go while it is set */
+	unsigned int held;	/* nor as long as calls use what was dropped */
 	uint64_t late[PIN_SLOTS / 64];	/* slots to drop when it is not */
 	bool any_late;
 	struct file_frames *late_files;	/* owned */

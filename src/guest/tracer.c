@@ -371,6 +371,7 @@ static void task_end(struct tracer *tr, struct task *t, int status)
 	}
 	if (p->ntasks > 1)
 		executor_drop(tr, t);
+	forward_unhold(tr, t);
 	release_slot(t);
 	task_free(t);
 	if (--p->ntasks == 0)
@@ -528,6 +529,7 @@ static struct task *task_execed(struct tracer *tr, pid_t tid)
 			old->proc->nalive--;
 		placement_end(tr, old);
 		idmap_take(&tr->tasks, (uint32_t)tid);
+		forward_unhold(tr, old);
 		task_free(old);
 	}
 	if (!t)

@@ -104,6 +104,7 @@ struct task {
 
 	bool in_gate;		/* waits for the shadow */
 	bool cancelled;		/* and was told to hurry */
+	bool holds;		/* counted in pinner.held */
 	bool in_exec;		/* do_exec() in execcalls.c */
 	bool in_native;		/* task_native_later() */
 	bool exiting;
@@ -278,6 +279,10 @@ int shadow_ready_for(struct tracer *tr, struct task *t,
 
 void forward_answered(struct tracer *tr, struct task *t); /* at MAGIC_STOP */
 void forward_cancel(struct tracer *tr, struct task *t);
+/* forward_hold() - what calls under way use of a range is to stay pinned */
+void forward_hold(struct tracer *tr, const struct mm *mm, struct range at);
+/* forward_unhold() - its call is over, or itself; shadow_release() finds out */
+void forward_unhold(struct tracer *tr, struct task *t);
 /* forward_abandon() - nobody will answer what t waits for: EIO */
 void forward_abandon(struct task *t);
 

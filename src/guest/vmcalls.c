@@ -61,6 +61,24 @@ static void note(struct mm *mm, uint64_t start, uint64_t end)
 	mm_view_add(&mm->fresh, start, end);
 }
 
+/* --- regions that go ----------------------------------------------------- */
+
+/* Regions that are there are about to go: calls may be under way to them. */
+static void hold_regions(struct tracer *tr, const struct mm *mm,
+			 struct range at)
+{
+	const struct region *r = mm_find(mm, at.start);
+
+	if (r && r->start < at.end)
+		forward_hold(tr, mm, at);
+}
+
+static int remove_regions(struct tracer *tr, struct mm *mm, struct range at)
+{
+	hold_regions(tr, mm, at);
+	return mm_remove(mm, at.start, at.end);
+}
+
 /* --- pinning private memory ---------------------------------------------- */
 
 /*
@@ -193,7 +211,8 @@ static void unpin(struct tracer *tr, struct task *t, uint64_t start,
 		     pin_once(tr, t, pin.start, start) < 0) ||
 		    (pin.end > end && pin_once(tr, t, end, pin.end) < 0)) {
 			/* Not to be had any more: gone for the shadow, too. */
-			mm_remove(mm, pin.start, pin.end);
+			remove_regions(tr, mm, (struct range){ pin.start,
+				       pin.end });
 			shadow_tell_all(tr, mm);
 			note(mm, pin.start, pin.end);
 		}
@@ -213,7 +232,7 @@ static void forget(struct tracer *tr, struct task *t, uint64_t start,
 	struct region *r = mm_find(mm, start);
 
 	if (r && r->start < end) {
-		mm_remove(mm, start, end);
+		remove_regions(tr, mm, (struct range){ start, end });
 		shadow_tell_all(tr, mm);
 	}
 	unpin(tr, t, start, end);
@@ -428,6 +447,8 @@ static int settle_line(struct survey *s, const struct map_line *line,
 	int err = survey_line(s, line, start, end);
 
 	if (!err && !is_known(s, start, end)) {
+		hold_regions(s->tr, s->t->proc->mm, (struct range){ start,
+			     end });
 		err = mm_replace(s->t->proc->mm, start, end, s->v, s->n);
 		if (!err)
 			s->n = 0;	/* their references went along */
@@ -479,14 +500,17 @@ static int settle_range(struct survey *s, uint64_t start, uint64_t end,
 			widen(s, line, &from, &to);
 		/* Nothing is mapped in between. */
 		if (from > pos)
-			err = mm_remove(mm, pos, from);
+			err = remove_regions(s->tr, mm, (struct range){ pos,
+					     from });
 		pos = to;
 		if (!err && (wanted || is_small(s, line)))
 			err = settle_line(s, line, from, to);
 		else if (!err)
 			err = settle_known(s, line, from, to);
 	}
-	return err || pos >= end ? err : mm_remove(mm, pos, end);
+	if (err || pos >= end)
+		return err;
+	return remove_regions(s->tr, mm, (struct range){ pos, end });
 }
 
 static int survey_begin(struct survey *s, struct tracer *tr, struct task *t)
@@ -1032,14 +1056,15 @@ static int settle_doubts(struct settling *st, struct range at)
 		}
 		drop_frames(t->proc->mm, part);
 		if (!err)
-			err = mm_remove(t->proc->mm, part.start, part.end);
+			err = remove_regions(tr, t->proc->mm, part);
 		settle_end(st);
 		if (!err && doubt != ABSENT)
 			err = settle_wanted(st, part);
 	}
 	/* It goes on changing: better nothing there than what is not true. */
 	if (!err && find_doubt(st, at, &part) != SOUND)
-		err = mm_remove(t->proc->mm, part.start, at.end);
+		err = remove_regions(tr, t->proc->mm, (struct range){
+				     part.start, at.end });
 	return err;
 }
 
@@ -1107,7 +1132,8 @@ static int keep_budget(struct settling *st)
 	/* A quarter more than has to go, or every call would do this. */
 	for (i = 0; i < n && !err && mm->n > tr->max_regions / 4 * 3; i++) {
 		gone += regions_in(mm, cold[i].start, cold[i].end);
-		err = mm_remove(mm, cold[i].start, cold[i].end);
+		err = remove_regions(tr, mm, (struct range){ cold[i].start,
+				     cold[i].end });
 	}
 	shadow_tell_all(tr, mm);
 	while (i-- > 0)
