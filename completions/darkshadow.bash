@@ -113,6 +113,9 @@ _darkshadow_value() {
 	host-m|host--vm)
 		_darkshadow_vm "$3"
 		;;
+	run--pins)
+		_darkshadow_wordlist 'io_uring xdp' "$3"
+		;;
 	run--timeout)
 		_darkshadow_wordlist '1 5 10 30 60' "$3"
 		;;
@@ -126,7 +129,7 @@ _darkshadow_options() {
 	case $1 in
 	run)
 		echo '-f --forward= -p --policy= -t --transport= -s --stats
-			--eager= --max-regions= --no-huge --verify --trace= --timeout= -q --quiet -v --verbose --help'
+			--eager= --max-regions= --no-huge --verify --pins= --trace= --timeout= -q --quiet -v --verbose --help'
 		;;
 	host)
 		echo '-t --transport= -p --policy= -a --allow= -m --vm=

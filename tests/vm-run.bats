@@ -239,6 +239,26 @@ run-qemu" ]
 	each odd
 }
 
+@test "memory is pinned by AF_XDP sockets, too, whatever the target's limits" {
+	export DS_VM_DIR=$VMS/uml
+	run -125 ds_run --pins=xdp -- true
+	[[ $output = *"pinning memory by AF_XDP"* ]]
+	run -125 ds_run --pins=glue -- true
+	[[ $output = *"expected io_uring or xdp"* ]]
+	export DS_VM_DIR=$VMS/qemu
+	run -0 guest env VICTIM_SHADOWED=1 VICTIM_LOCAL=/run/ds-local \
+		"$DARKSHADOW" run --pins=xdp --stats --verify -- \
+		"$VICTIMS/memory" /mnt/vm-host given_back opened_up \
+		reservations deep_stack
+	[[ $output == *"pages compared, 0 stale"* ]]
+	[[ $output != *" 0 pages compared"* ]]
+	head -c 1M /dev/urandom >"$HOST/file"
+	ds_run --pins=xdp -- sh -c 'exec </mnt/vm-host/file 3</dev/null
+		ulimit -l 0; ulimit -n 4; exec busybox dd bs=1M' \
+		>"$TESTDIR/out" 2>"$TESTDIR/err"
+	cmp "$HOST/file" "$TESTDIR/out"
+}
+
 # A disk, mounted at $1, that stands still while $2, where it is, is frozen.
 slow_disk() {
 	truncate -s 24M "$VMS/below.img"

@@ -219,7 +219,7 @@ int fd_fetch(struct tracer *tr, struct task *t, int fd)
 /*
  * The way that needs no privilege and no path: sent over the hidden socket,
  * received by a call made in the target. The message header and its room for
- * the descriptor stand in the task's scratch.
+ * the descriptor stand aside of the task's scratch.
  */
 int fd_install(struct tracer *tr, struct task *t, int fd)
 {
@@ -240,8 +240,8 @@ int fd_install(struct tracer *tr, struct task *t, int fd)
 		return err;
 	if (fd_send(tr->sock, "", 1, &fd, 1) != 1)
 		return -EIO;
-	at = task_scratch(t);
-	m = (void *)((char *)t->slot + SLOT_SCRATCH);
+	at = task_slot_gva(t) + SLOT_ASIDE;
+	m = (void *)((char *)t->slot + SLOT_ASIDE);
 	memset(m, 0, sizeof(*m));
 	m->iov.iov_base = (void *)(at + offsetof(typeof(*m), byte));
 	m->iov.iov_len = 1;

@@ -72,7 +72,7 @@ int launch_memory(struct tracer *tr)
 			     tr->gate_off);
 }
 
-int launch_vm_memory(struct tracer *tr, const char **what)
+int launch_vm_memory(struct tracer *tr, enum pin_kind pins, const char **what)
 {
 	struct memory *m = &tr->memory;
 	int fd, err = frames_visible();
@@ -82,13 +82,18 @@ int launch_vm_memory(struct tracer *tr, const char **what)
 		"cap_sys_resource,cap_sys_ptrace+ep` this program";
 	if (err)
 		return err;
-	*what = "pinning memory: io_uring is refused here; see sysctl"
+	*what = "pinning memory: io_uring is refused here (see sysctl"
 		" kernel.io_uring_disabled, a container's seccomp profile,"
-		" Linux before 5.13";
+		" Linux before 5.13), and so are AF_XDP sockets (CAP_NET_RAW,"
+		" CONFIG_XDP_SOCKETS)";
+	if (pins == PIN_IO_URING)
+		*what = "pinning memory by io_uring";
+	if (pins == PIN_XDP)
+		*what = "pinning memory by AF_XDP sockets";
 	m->pinner = calloc(1, sizeof(*m->pinner));
 	if (!m->pinner)
 		return -ENOMEM;
-	err = pinner_init(m->pinner, &tr->client.unsure);
+	err = pinner_init(m->pinner, pins, &tr->client.unsure);
 	if (err) {
 		free(m->pinner);
 		m->pinner = NULL;
@@ -131,6 +136,11 @@ static int map_fixed(uint64_t at, uint64_t len, int prot, int fd, uint64_t off)
 	return p == MAP_FAILED ? -errno : 0;
 }
 
+static bool has_rings(const struct tracer *tr)
+{
+	return tracer_in_vm(tr) && tr->memory.pinner->kind == PIN_IO_URING;
+}
+
 static int hide_fds(const struct child *c)
 {
 	const int fds[HIDDEN_FDS] = {
@@ -144,7 +154,7 @@ static int hide_fds(const struct child *c)
 	for (int i = 0; i < HIDDEN_RING; i++)
 		if (dup2(fds[i], c->tr->hidden + i) < 0)
 			return -errno;
-	for (int i = 0; tracer_in_vm(c->tr) && i < PIN_RINGS; i++)
+	for (int i = 0; has_rings(c->tr) && i < PIN_RINGS; i++)
 		if (dup2(c->tr->memory.pinner->rings[i],
 			 c->tr->hidden + HIDDEN_RING + i) < 0)
 			return -errno;

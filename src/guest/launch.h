@@ -18,7 +18,7 @@ int launch_memory(struct tracer *tr);
  * After launch_memory(). 0 or -errno; *what then says what failed and what to
  * do about it.
  */
-int launch_vm_memory(struct tracer *tr, const char **what);
+int launch_vm_memory(struct tracer *tr, enum pin_kind pins, const char **what);
 
 /* launch_fini() - lets go of all memory */
 void launch_fini(struct tracer *tr);

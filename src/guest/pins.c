@@ -5,9 +5,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/io_uring.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -49,25 +52,102 @@ static int ring_new(void)
 	return err ? err : steal_fd(&ring);
 }
 
-int pinner_init(struct pinner *p, const bool *unsure)
+static int rings_init(struct pinner *p)
 {
-	int err = 0;
+	for (int i = 0; i < PIN_RINGS; i++) {
+		p->rings[i] = ring_new();
+		if (p->rings[i] < 0)
+			return p->rings[i];
+	}
+	return 0;
+}
 
-	p->unsure = unsure;
+/* --- sockets ------------------------------------------------------------- */
+
+static int sockets_init(void)
+{
+	int fd;
+
+	if (access("/proc/self/ns/net", F_OK) < 0)
+		return -errno;
+	fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	close(fd);
+	return 0;
+}
+
+/* Whoever gets at a socket all the same could bind it to a device, and send
+ * what it likes: it is to find none. */
+static int seclude(struct pinner *p)
+{
+	if (!p->secluded && unshare(CLONE_NEWNET) < 0)
+		return -errno;
+	p->secluded = true;
+	return 0;
+}
+
+/* There is a descriptor for every pin: room for twice as many, if we may
+ * (CAP_SYS_RESOURCE), or as many as we may. */
+static void raise_nofile(void)
+{
+	struct rlimit lim, more;
+
+	if (getrlimit(RLIMIT_NOFILE, &lim) < 0)
+		return;
+	more.rlim_cur = 2 * lim.rlim_cur;
+	more.rlim_max = max_u64(more.rlim_cur, lim.rlim_max);
+	if (setrlimit(RLIMIT_NOFILE, &more) == 0)
+		return;
+	lim.rlim_cur = lim.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &lim);
+}
+
+int pinner_socket(struct pinner *p, uint32_t slot)
+{
+	int fd, err = seclude(p);
+
+	if (err)
+		return err;
+	fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
+	if (fd < 0 && errno == EMFILE) {
+		raise_nofile();
+		fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
+	}
+	if (fd < 0)
+		return -errno;
+	p->sockets[slot] = fd;
+	return fd;
+}
+
+static void drop_socket(struct pinner *p, uint32_t slot)
+{
+	if (p->sockets[slot])
+		close(p->sockets[slot]);
+	p->sockets[slot] = 0;
+}
+
+int pinner_init(struct pinner *p, enum pin_kind kind, const bool *unsure)
+{
+	int err = -EINVAL;
+
+	*p = (struct pinner){ .unsure = unsure };
 	for (int i = 0; i < PIN_RINGS; i++)
 		p->rings[i] = -1;
-	for (int i = 0; i < PIN_RINGS && !err; i++) {
-		int ring = ring_new();
-
-		if (ring < 0)
-			err = ring;
-		else
-			p->rings[i] = ring;
+	if (kind != PIN_XDP) {
+		p->kind = PIN_IO_URING;
+		err = rings_init(p);
+	}
+	if (kind == PIN_XDP || (kind == PIN_ANY && err)) {
+		p->kind = PIN_XDP;
+		err = sockets_init();
 	}
 	if (err)
 		pinner_fini(p);
 	return err;
 }
+
+/* --- slots ---------------------------------------------------------------- */
 
 static void free_files(struct pinner *p)
 {
@@ -85,6 +165,8 @@ void pinner_fini(struct pinner *p)
 	free_files(p);
 	for (int i = 0; i < PIN_RINGS; i++)
 		close_fd(&p->rings[i]);
+	for (size_t i = 0; i < PIN_SLOTS; i++)
+		drop_socket(p, (uint32_t)i);
 }
 
 int pinner_take(struct pinner *p, uint32_t *slot)
@@ -114,14 +196,14 @@ static void flush_dropped(struct pinner *p)
 {
 	int none = -1;
 
-	for (int i = 0; i < PIN_RINGS; i++) {
+	for (int i = 0; i < PIN_RINGS && p->kind == PIN_IO_URING; i++) {
 		ring_register(p->rings[i], IORING_REGISTER_FILES, &none, 1);
 		ring_register(p->rings[i], IORING_UNREGISTER_FILES, NULL, 0);
 	}
 	p->dropped = 0;
 }
 
-static void drop(struct pinner *p, uint32_t slot)
+static void drop_buffer(const struct pinner *p, uint32_t slot)
 {
 	struct iovec none = { 0 };
 	struct io_uring_rsrc_update2 update = {
@@ -132,6 +214,14 @@ static void drop(struct pinner *p, uint32_t slot)
 
 	ring_register(p->rings[slot / PIN_RING_SLOTS],
 		      IORING_REGISTER_BUFFERS_UPDATE, &update, sizeof(update));
+}
+
+static void drop(struct pinner *p, uint32_t slot)
+{
+	if (p->kind == PIN_XDP)
+		drop_socket(p, slot);
+	else
+		drop_buffer(p, slot);
 	p->used[slot / 64] &= ~(1ULL << (slot % 64));
 }
 

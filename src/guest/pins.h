@@ -7,12 +7,17 @@
  * kinds of reference keep it from doing so, both held by the tracer, so that
  * they outlive the target's own memory until its shadow is gone:
  *
- * - private memory: a registered buffer of an io_uring (FOLL_LONGTERM pins).
- *   The rings are the tracer's, and every target has their descriptors; a
- *   buffer is registered by a call made in the target, as pins are taken of
- *   the caller's memory, and dropped by the tracer. Registering also makes
- *   the pages present and the target's own. At fork the kernel copies pinned
- *   pages for the child at once: the parent keeps its frames.
+ * - private memory: a long-term pin (FOLL_LONGTERM, core-api/pin_user_pages in
+ *   the kernel's documentation). It is taken by a call made in the target, as
+ *   the kernel pins the caller's memory, and belongs to a descriptor of the
+ *   tracer's, who lets it go. Pinning also makes the pages present and the
+ *   target's own. At fork the kernel copies pinned pages for the child at
+ *   once: the parent keeps its frames. There are two kinds:
+ *   - PIN_IO_URING: a registered buffer of an io_uring, one of a few that
+ *     every target has open;
+ *   - PIN_XDP: the memory of an AF_XDP socket, which the target has open only
+ *     while it registers, and cannot let go. It takes a descriptor a pin, and
+ *     CAP_NET_RAW. The sockets live in a network namespace without devices.
  * - pages of files, shared memory included: references held by a pipe, by
  *   vmsplice(2) from a mapping of the tracer's own. A page-cache page is the
  *   same frame for everyone who maps the file, so this is done once a file,
@@ -39,8 +44,13 @@
 
 struct file_frames;
 
+enum pin_kind { PIN_ANY, PIN_IO_URING, PIN_XDP };
+
 struct pinner {
-	int rings[PIN_RINGS];	/* owned; -1: there are none */
+	enum pin_kind kind;
+	int rings[PIN_RINGS];	/* PIN_IO_URING: owned; -1: there are none */
+	int sockets[PIN_SLOTS];	/* PIN_XDP: owned; 0: none */
+	bool secluded;		/* our network namespace is the sockets' */
 	uint64_t used[PIN_SLOTS / 64];
 	uint32_t next;		/* where to look for a free slot */
 	uint64_t dropped;	/* bytes that the kernel has yet to let go */
@@ -51,12 +61,25 @@ struct pinner {
 	struct file_frames *late_files;	/* owned */
 };
 
-/* pinner_init() - 0 or -errno: this kernel gives us no ring */
-int pinner_init(struct pinner *p, const bool *unsure);
+/*
+ * pinner_init() - by what memory is to be pinned
+ *
+ * PIN_ANY: what the kernel lets us have, PIN_IO_URING if it can be. 0 or
+ * -errno: the kernel does not.
+ */
+int pinner_init(struct pinner *p, enum pin_kind kind, const bool *unsure);
 void pinner_fini(struct pinner *p);
 
 /* pinner_take() - a free slot, or -EAGAIN: PIN_SLOTS are in use */
 int pinner_take(struct pinner *p, uint32_t *slot);
+
+/*
+ * pinner_socket() - PIN_XDP: a slot's socket, to register memory with
+ *
+ * The pinner's own, until the slot is dropped. A descriptor or -errno. The
+ * calling thread is in a network namespace without devices from then on.
+ */
+int pinner_socket(struct pinner *p, uint32_t slot);
 
 /* pinner_waits() - is there anything for pinner_release()? */
 bool pinner_waits(const struct pinner *p);

@@ -37,14 +37,15 @@ struct run_options {
 	bool no_huge;
 	bool verify;
 	bool no_pins;
+	enum pin_kind pins;
 	uint64_t max_regions;
 	int verbosity;
 	char **command;
 };
 
 enum { OPT_TRACE = 256, OPT_TIMEOUT, OPT_EAGER, OPT_NO_HUGE,
-       OPT_VERIFY, OPT_NO_PINS,
-       OPT_MAX_REGIONS };
+       OPT_VERIFY, OPT_PINS,
+       OPT_NO_PINS, OPT_MAX_REGIONS };
 
 static const struct argp_option options[] = {
 	{ "forward", 'f', "RULE", 0,
@@ -68,6 +69,9 @@ static const struct argp_option options[] = {
 	{ "verify", OPT_VERIFY, NULL, 0,
 	  "In a VM: compare what shadows map with the page table at every"
 	  " call, and count what is stale (with --stats: shown)", 0 },
+	{ "pins", OPT_PINS, "KIND", 0,
+	  "In a VM: keep memory where it is by io_uring or by xdp (AF_XDP"
+	  " sockets); default: what the guest's kernel allows", 0 },
 	{ "debug-no-pins", OPT_NO_PINS, NULL, OPTION_HIDDEN,
 	  "In a VM: do not keep memory where it is. Corrupts the memory of the"
 	  " VM; for tests of --verify", 0 },
@@ -151,6 +155,15 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 	case OPT_MAX_REGIONS:
 		if (parse_size(arg, &o->max_regions) < 0 || !o->max_regions)
 			argp_error(state, "--max-regions %s: expected a number",
+				   arg);
+		return 0;
+	case OPT_PINS:
+		if (strcmp(arg, "io_uring") == 0)
+			o->pins = PIN_IO_URING;
+		else if (strcmp(arg, "xdp") == 0)
+			o->pins = PIN_XDP;
+		else
+			argp_error(state, "--pins %s: expected io_uring or xdp",
 				   arg);
 		return 0;
 	case OPT_NO_PINS:
@@ -358,7 +371,7 @@ static int reach_host(const struct run_options *o, struct tracer *tr,
 	if (!tr->client.t.carries_fds) {
 		const char *what;
 
-		err = launch_vm_memory(tr, &what);
+		err = launch_vm_memory(tr, o->pins, &what);
 		if (err) {
 			log_err("%s: %s", what, strerror(-err));
 			return err;

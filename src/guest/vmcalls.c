@@ -25,6 +25,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/if_xdp.h>
 #include <linux/io_uring.h>
 #include <poll.h>
 #include <stdio.h>
@@ -32,6 +33,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -81,8 +83,76 @@ static int remove_regions(struct tracer *tr, struct mm *mm, struct range at)
 
 /* --- pinning private memory ---------------------------------------------- */
 
+static int64_t register_buffer(struct tracer *tr, struct task *t,
+			       const struct pin *pin)
+{
+	struct {
+		struct io_uring_rsrc_update2 update;
+		struct iovec iov;
+	} *m = (void *)((char *)t->slot + SLOT_ASIDE);
+	const uint64_t at = task_slot_gva(t) + SLOT_ASIDE;
+	int64_t r;
+
+	memset(m, 0, sizeof(*m));
+	m->iov.iov_base = (void *)pin->start;
+	m->iov.iov_len = pin->end - pin->start;
+	m->update.offset = pin->slot % PIN_RING_SLOTS;
+	m->update.data = at + offsetof(typeof(*m), iov);
+	m->update.nr = 1;
+	r = task_native(tr, t, SYS_io_uring_register,
+			hidden_fd(tr, HIDDEN_RING) + pin->slot / PIN_RING_SLOTS,
+			IORING_REGISTER_BUFFERS_UPDATE, at, sizeof(m->update),
+			0, 0);
+	return r == 1 ? 0 : r < 0 ? r : -EIO;
+}
+
+/* The socket as descriptor `there` of the target. */
+static int64_t register_umem(struct tracer *tr, struct task *t,
+			     const struct pin *pin, int there)
+{
+	struct xdp_umem_reg *m = (void *)((char *)t->slot + SLOT_ASIDE);
+
+	*m = (struct xdp_umem_reg){ .addr = pin->start,
+				    .len = pin->end - pin->start,
+				    .chunk_size = PAGE_BYTES };
+	return task_native(tr, t, SYS_setsockopt, (uint64_t)there, SOL_XDP,
+			   XDP_UMEM_REG, task_slot_gva(t) + SLOT_ASIDE,
+			   sizeof(*m), 0);
+}
+
 /*
- * Registers [start, end) of the target as one buffer.
+ * What the target may lock and open is its own affair: its limits are lifted,
+ * as far as we may, for as long as it takes. A thread that forks meanwhile
+ * gives its child a copy of the socket, close-on-exec, of which nothing but its
+ * number tells.
+ */
+static int64_t register_socket(struct tracer *tr, struct task *t,
+			       const struct pin *pin)
+{
+	struct rlimit locked, files, more = { RLIM_INFINITY, RLIM_INFINITY };
+	int fd = pinner_socket(tr->memory.pinner, pin->slot), there;
+	int64_t r;
+
+	if (fd < 0)
+		return fd;
+	if (prlimit(t->tid, RLIMIT_MEMLOCK, NULL, &locked) < 0 ||
+	    prlimit(t->tid, RLIMIT_NOFILE, NULL, &files) < 0)
+		return -errno;
+	prlimit(t->tid, RLIMIT_MEMLOCK, &more, NULL);
+	more.rlim_cur = files.rlim_cur + HIDDEN_FDS + 1;
+	more.rlim_max = max_u64(files.rlim_max, more.rlim_cur);
+	prlimit(t->tid, RLIMIT_NOFILE, &more, NULL);
+	there = fd_install(tr, t, fd);
+	r = there < 0 ? there : register_umem(tr, t, pin, there);
+	if (there >= 0)
+		task_native(tr, t, SYS_close, (uint64_t)there, 0, 0, 0, 0, 0);
+	prlimit(t->tid, RLIMIT_NOFILE, &files, NULL);
+	prlimit(t->tid, RLIMIT_MEMLOCK, &locked, NULL);
+	return r;
+}
+
+/*
+ * Pins [start, end) of the target by one slot.
  *
  * Populated for writing once it is pinned, it is dirty: what the host writes is
  * kept when the pin is gone, even in pages that the target had given back
@@ -91,38 +161,24 @@ static int remove_regions(struct tracer *tr, struct mm *mm, struct range at)
 static int pin_once(struct tracer *tr, struct task *t, uint64_t start,
 		    uint64_t end)
 {
-	struct {
-		struct io_uring_rsrc_update2 update;
-		struct iovec iov;
-	} *m = (void *)((char *)t->slot + SLOT_ASIDE);
-	const uint64_t at = task_slot_gva(t) + SLOT_ASIDE;
 	struct pin pin = { .start = start, .end = end,
 			   .wanted = t->proc->mm->calls };
-	int64_t r;
+	int64_t r = 0;
 	int err = pinner_take(tr->memory.pinner, &pin.slot);
 
 	if (err)
 		return err;
-	memset(m, 0, sizeof(*m));
-	m->iov.iov_base = (void *)start;
-	m->iov.iov_len = end - start;
-	m->update.offset = pin.slot % PIN_RING_SLOTS;
-	m->update.data = at + offsetof(typeof(*m), iov);
-	m->update.nr = 1;
-	r = tr->no_pins ? 1 :
-	    task_native(tr, t, SYS_io_uring_register,
-			hidden_fd(tr, HIDDEN_RING) + pin.slot / PIN_RING_SLOTS,
-			IORING_REGISTER_BUFFERS_UPDATE, at, sizeof(m->update),
-			0, 0);
-	if (r == 1)
+	if (!tr->no_pins)
+		r = tr->memory.pinner->kind == PIN_XDP ?
+		    register_socket(tr, t, &pin) : register_buffer(tr, t, &pin);
+	if (r == 0)
 		r = task_native(tr, t, SYS_madvise, start, end - start,
 				MADV_POPULATE_WRITE, 0, 0, 0);
-	err = r < 0 ? (int)r : r > 0 ? -EIO : 0;
-	if (!err)
-		err = mm_pin_add(t->proc->mm, &pin);
-	if (err)
+	if (r == 0)
+		r = mm_pin_add(t->proc->mm, &pin);
+	if (r < 0)
 		pinner_drop(tr->memory.pinner, pin.slot, 0);
-	return err;
+	return (int)r;
 }
 
 /*

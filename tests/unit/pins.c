@@ -4,11 +4,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_xdp.h>
 #include <linux/io_uring.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -47,7 +50,7 @@ static char *map(size_t len)
 	return p;
 }
 
-/* What the tracer has a target do. */
+/* What the tracer has a target do: 0 or -1. */
 static int pin(struct pinner *p, void *addr, size_t len, uint32_t slot)
 {
 	struct iovec iov = { addr, len };
@@ -55,11 +58,15 @@ static int pin(struct pinner *p, void *addr, size_t len, uint32_t slot)
 		.offset = slot % PIN_RING_SLOTS,
 		.data = (uint64_t)(uintptr_t)&iov, .nr = 1,
 	};
+	struct xdp_umem_reg umem = { .addr = (uint64_t)(uintptr_t)addr,
+				     .len = len, .chunk_size = PAGE_BYTES };
 
-	return (int)syscall(SYS_io_uring_register,
-			    p->rings[slot / PIN_RING_SLOTS],
-			    IORING_REGISTER_BUFFERS_UPDATE, &update,
-			    sizeof(update));
+	if (p->kind == PIN_XDP)
+		return setsockopt(pinner_socket(p, slot), SOL_XDP,
+				  XDP_UMEM_REG, &umem, sizeof(umem));
+	return syscall(SYS_io_uring_register, p->rings[slot / PIN_RING_SLOTS],
+		       IORING_REGISTER_BUFFERS_UPDATE, &update,
+		       sizeof(update)) == 1 ? 0 : -1;
 }
 
 /* Writes to every page while a child has them, too: how many moved? */
@@ -96,7 +103,7 @@ static void test_private(struct pinner *p)
 	ok(moved_by_fork(mem) == PAGES, "unpinned, a write after fork moves");
 	munmap(mem, LEN);
 	mem = map(LEN);
-	ok(pinner_take(p, &slot) == 0 && pin(p, mem, LEN, slot) == 1,
+	ok(pinner_take(p, &slot) == 0 && pin(p, mem, LEN, slot) == 0,
 	   "fresh memory is pinned");
 	frames(mem, PAGES, pfns);
 	for (int i = 0; i < PAGES; i++)
@@ -116,6 +123,25 @@ static void test_private(struct pinner *p)
 		moved = moved_by_fork(mem);
 	}
 	ok(moved == PAGES, "let go, it moves again");
+	munmap(mem, LEN);
+}
+
+/* More sockets than a process may have descriptors, at first. */
+static void test_many(struct pinner *p)
+{
+	struct rlimit lim = { 100, 1000 };
+	uint32_t slots[300];
+	char *mem = map(LEN);
+	bool good = setrlimit(RLIMIT_NOFILE, &lim) == 0;
+	int fd;
+
+	for (size_t i = 0; i < ARRAY_SIZE(slots) && good; i++)
+		good = pinner_take(p, &slots[i]) == 0 &&
+		       pin(p, mem, PAGE_BYTES, slots[i]) == 0;
+	ok(good, "there may be more sockets than descriptors");
+	fd = p->sockets[slots[0]];
+	pinner_drop(p, slots[0], PAGE_BYTES);
+	ok(fcntl(fd, F_GETFD) < 0, "one that is dropped is closed");
 	munmap(mem, LEN);
 }
 
@@ -190,7 +216,12 @@ int main(void)
 		printf("# run as root\n1..%d\n", done);
 		return 1;
 	}
-	ok(pinner_init(&p, &unsure) == 0, "rings are made");
+	ok(pinner_init(&p, PIN_XDP, &unsure) == 0, "sockets are made");
+	test_private(&p);
+	test_many(&p);
+	pinner_fini(&p);
+	ok(pinner_init(&p, PIN_ANY, &unsure) == 0 && p.kind == PIN_IO_URING,
+	   "rings are made, where that may be");
 	test_private(&p);
 	test_slots(&p);
 	test_file(&p);
