@@ -113,6 +113,9 @@ _darkshadow_value() {
 	host-m|host--vm)
 		_darkshadow_vm "$3"
 		;;
+	run--huge)
+		_darkshadow_wordlist '0 2M 16M 64M' "$3"
+		;;
 	run--pins)
 		_darkshadow_wordlist 'io_uring xdp' "$3"
 		;;
@@ -129,7 +132,7 @@ _darkshadow_options() {
 	case $1 in
 	run)
 		echo '-f --forward= -p --policy= -t --transport= -s --stats
-			--eager= --max-regions= --no-huge --verify --pins= --trace= --timeout= -q --quiet -v --verbose --help'
+			--eager= --max-regions= --huge= --verify --pins= --trace= --timeout= -q --quiet -v --verbose --help'
 		;;
 	host)
 		echo '-t --transport= -p --policy= -a --allow= -m --vm=

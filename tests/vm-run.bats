@@ -126,7 +126,8 @@ each() {
 @test "large memory is shadowed as calls need it, or at once" {
 	large() {
 		head -c 40000000 /dev/zero >"$HOST/zeros"
-		for how in --eager=0 --eager=64K --eager=1G --no-huge; do
+		for how in --eager=0 --eager=64K --eager=1G --huge=0 \
+			--huge=16M; do
 			run -0 ds_run "$how" -- dd if=/mnt/vm-host/zeros \
 				of=/mnt/vm-host/copy bs=20000000 status=none
 			[ -z "$output" ]

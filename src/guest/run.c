@@ -34,7 +34,7 @@ struct run_options {
 	bool stats;
 	double timeout_s;
 	uint64_t eager;		/* bytes */
-	bool no_huge;
+	uint64_t huge;		/* bytes; 0: never */
 	bool verify;
 	bool no_pins;
 	enum pin_kind pins;
@@ -43,7 +43,7 @@ struct run_options {
 	char **command;
 };
 
-enum { OPT_TRACE = 256, OPT_TIMEOUT, OPT_EAGER, OPT_NO_HUGE,
+enum { OPT_TRACE = 256, OPT_TIMEOUT, OPT_EAGER, OPT_HUGE,
        OPT_VERIFY, OPT_PINS,
        OPT_NO_PINS, OPT_MAX_REGIONS };
 
@@ -64,8 +64,9 @@ static const struct argp_option options[] = {
 	{ "max-regions", OPT_MAX_REGIONS, "N", 0,
 	  "In a VM: a shadow maps no more than N (60000) regions of memory; of"
 	  " large mappings, what was not needed for longest is dropped", 0 },
-	{ "no-huge", OPT_NO_HUGE, NULL, 0,
-	  "In a VM: do not ask for huge pages", 0 },
+	{ "huge", OPT_HUGE, "SIZE", 0,
+	  "In a VM: ask for huge pages where SIZE (2M) or more is made present"
+	  " at once; 0: never", 0 },
 	{ "verify", OPT_VERIFY, NULL, 0,
 	  "In a VM: compare what shadows map with the page table at every"
 	  " call, and count what is stale (with --stats: shown)", 0 },
@@ -169,8 +170,10 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 	case OPT_NO_PINS:
 		o->no_pins = true;
 		return 0;
-	case OPT_NO_HUGE:
-		o->no_huge = true;
+	case OPT_HUGE:
+		if (parse_size(arg, &o->huge) < 0)
+			argp_error(state, "--huge %s: expected a size, as in"
+				   " 2M, or 0", arg);
 		return 0;
 	case 'q':
 		o->verbosity = -1;
@@ -544,7 +547,8 @@ static int run_command(const struct run_options *o, struct tracer *tr)
 int run_main(int argc, char **argv)
 {
 	struct run_options o = { .transport = "auto", .timeout_s = 5,
-				 .eager = 4 << 20, .max_regions = 60000 };
+				 .eager = 4 << 20, .huge = 2 << 20,
+				 .max_regions = 60000 };
 	struct tracer tr = { .source = &arena_source,
 			     .hidden = -HIDDEN_FDS, .sock = -1,
 			     .memory.arena.fd = -1 };
@@ -555,7 +559,7 @@ int run_main(int argc, char **argv)
 	argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &o);
 	tr.want_stats = o.stats;
 	tr.eager = o.eager;
-	tr.huge = !o.no_huge;
+	tr.huge = o.huge;
 	tr.verify = o.verify;
 	tr.no_pins = o.no_pins;
 	tr.max_regions = o.max_regions;

@@ -175,7 +175,8 @@ struct tracer {
 	uint64_t gate_off;	/* of the gate's page in the arena */
 	uint64_t eager;		/* in a VM: bytes of a mapping that are made
 				 * present at once, and not when needed */
-	bool huge;		/* in a VM: huge pages for large memory */
+	uint64_t huge;		/* in a VM: bytes that are made present at once
+				 * from which on huge pages are asked for; or 0 */
 	uint64_t max_regions;	/* in a VM: of one shadow; then cold ones go */
 	bool verify;		/* in a VM: frames are compared at each call */
 	bool no_pins;		/* in a VM: to see that verify sees something */

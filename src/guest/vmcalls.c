@@ -213,7 +213,7 @@ static int pin_range(struct tracer *tr, struct task *t, uint64_t start,
 		if (r < 0)
 			return (int)r;
 	}
-	if (len >= HUGE_PAGE && tr->huge)
+	if (tr->huge && len >= max_u64(tr->huge, HUGE_PAGE))
 		task_native(tr, t, SYS_madvise, start, len, MADV_HUGEPAGE, 0,
 			    0, 0);
 	for (uint64_t pos = start; pos < end && !err; pos += PIN_MAX)

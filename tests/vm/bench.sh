@@ -42,7 +42,7 @@ memory() {
 
 	shift
 	for mib in 64 1024; do
-		for how in "" --no-huge; do
+		for how in "" --huge=0; do
 			# shellcheck disable=SC2086	# none, or one word
 			"$@" $how --stats --forward "path:$guest=$work/host" \
 				-- "$bench" --memory "$guest" "$mib" \
