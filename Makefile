@@ -181,4 +181,4 @@ clean:
 
 .PHONY: all static check torture judge bench bench-vm kill-vm demo lint install \
 	clean tests-built deps-build deps-check
--include $(OBJ:.o=.d) $(BUILD)/darkshadow.d
+-include $(OBJ:.o=.d) $(BUILD)/darkshadow.d $(UNITS:=.d)

@@ -5,12 +5,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/exit.h"
 #include "base/log.h"
 #include "guest/run.h"
 #include "host/host.h"
 #include "tool/vms.h"
-
-#define EXIT_USAGE 125
 
 const char *argp_program_version = "darkshadow " DARKSHADOW_VERSION;
 
@@ -69,5 +68,5 @@ int main(int argc, char **argv)
 	else
 		log_err("%s: no such command; expected run, host or"
 			" vms (see darkshadow --help)", name);
-	return EXIT_USAGE;
+	return EXIT_OWN_FAILURE;
 }

@@ -3,11 +3,8 @@
 #ifndef GUEST_LAUNCH_H
 #define GUEST_LAUNCH_H
 
+#include "base/exit.h"
 #include "guest/tracer.h"
-
-#define EXIT_OWN_FAILURE	125
-#define EXIT_CANNOT_EXEC	126
-#define EXIT_NOT_FOUND		127
 
 /* launch_memory() - the arena with the gate in it; 0 or -errno */
 int launch_memory(struct tracer *tr);

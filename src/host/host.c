@@ -11,14 +11,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/exit.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "host/serve.h"
 #include "vm/vm.h"
 #include "wire/rules.h"
 #include "wire/transport.h"
-
-#define EXIT_OWN_FAILURE 125
 
 struct host_options {
 	const char *transport;

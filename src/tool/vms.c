@@ -15,11 +15,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/exit.h"
 #include "base/log.h"
 #include "vm/vm.h"
 
 #define EXIT_NONE		1
-#define EXIT_OWN_FAILURE	125
 
 static const struct argp_option options[] = {
 	{ "json", 'j', NULL, 0, "Print JSON, with the memory layout", 0 },

@@ -25,6 +25,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "tap.h"
+
 #define BASE	0x7f0000000f00ULL	/* a page ends 0x100 bytes after it */
 #define GONE	0x1000ULL
 #define CWD	((uint64_t)(int64_t)AT_FDCWD)
@@ -32,7 +34,6 @@
 
 static char mem[0x3000];
 static size_t mem_used;
-static int done, failed;
 
 static ssize_t read_fake(void *ctx, uint64_t addr, void *buf, size_t len)
 {
@@ -83,12 +84,6 @@ static uint64_t store(const void *bytes, size_t len)
 static uint64_t text(const char *s)
 {
 	return store(s, strlen(s) + 1);
-}
-
-static void ok(bool good, const char *what)
-{
-	printf("%sok %d - %s\n", good ? "" : "not ", ++done, what);
-	failed += !good;
 }
 
 /* Every size of buffer: cut there, terminated, and not a byte beyond. */
@@ -433,6 +428,5 @@ int main(void)
 	check_words();
 	check_hostile();
 	check_random();
-	printf("1..%d\n", done);
-	return failed != 0;
+	return tap_end();
 }

@@ -8,23 +8,9 @@
 #include <string.h>
 #include <sys/syscall.h>
 
-#define TESTS	14
+#include "tap.h"
+
 #define LETTERS	"fdpPTbBVnomtwFcakiulx*rM"
-
-static int done, failed;
-
-__attribute__((format(printf, 2, 3)))
-static void ok(bool good, const char *fmt, ...)
-{
-	va_list ap;
-
-	printf("%sok %d - ", good ? "" : "not ", ++done);
-	va_start(ap, fmt);
-	vprintf(fmt, ap);
-	va_end(ap);
-	putchar('\n');
-	failed += !good;
-}
 
 /* Holds for every line of the table, and every line that breaks it is told. */
 static void every(bool (*holds)(const struct call *call), const char *rule)
@@ -40,7 +26,7 @@ static void every(bool (*holds)(const struct call *call), const char *rule)
 		       call->flags);
 		good = false;
 	}
-	ok(good, "%s", rule);
+	okf(good, "%s", rule);
 }
 
 static bool letters_legal(const struct call *call)
@@ -143,8 +129,8 @@ static void check_header(void)
 	unsigned long long nr;
 
 	if (!f) {
-		ok(true, "numbers are the header's # SKIP no asm/unistd_64.h");
-		ok(true, "no others # SKIP no asm/unistd_64.h");
+		okf(true, "numbers are the header's # SKIP no asm/unistd_64.h");
+		okf(true, "no others # SKIP no asm/unistd_64.h");
 		return;
 	}
 	for (uint64_t i = 0; i < CALL_NR_MAX; i++) {
@@ -160,7 +146,7 @@ static void check_header(void)
 		highest = nr > highest ? nr : highest;
 	}
 	fclose(f);
-	ok(same && highest, "every call of the kernel's header has its number");
+	okf(same && highest, "every call of the kernel's header has its number");
 	for (uint64_t i = 0; i < CALL_NR_MAX; i++) {
 		if (calls_get(i) && !known[i] && !is_newer(i, highest)) {
 			printf("# %s is not in the header\n",
@@ -168,7 +154,7 @@ static void check_header(void)
 			none_else = false;
 		}
 	}
-	ok(none_else, "the table has no calls that the header does not know");
+	okf(none_else, "the table has no calls that the header does not know");
 }
 
 static void check_lookup(void)
@@ -181,13 +167,13 @@ static void check_lookup(void)
 		if (call && calls_find(call->name) != (int)nr)
 			good = false;
 	}
-	ok(good, "calls_find() finds every name at its only number");
-	ok(calls_find("no_such_call") == -ENOENT && calls_find("") == -ENOENT,
-	   "calls_find() does not find what is not there");
+	okf(good, "calls_find() finds every name at its only number");
+	okf(calls_find("no_such_call") == -ENOENT && calls_find("") == -ENOENT,
+	    "calls_find() does not find what is not there");
 	/* 0x40000000 is the x32 bit: those are other calls. */
-	ok(!calls_get(400) && !calls_get(CALL_NR_MAX) &&
-	   !calls_get(UINT64_MAX) && !calls_get(0x40000000 | SYS_read),
-	   "calls_get() refuses gaps, what is out of range, and x32 numbers");
+	okf(!calls_get(400) && !calls_get(CALL_NR_MAX) &&
+	    !calls_get(UINT64_MAX) && !calls_get(0x40000000 | SYS_read),
+	    "calls_get() refuses gaps, what is out of range, and x32 numbers");
 }
 
 /* What the rest of the program relies on, said once more in other words. */
@@ -237,12 +223,11 @@ static void check_spots(void)
 		printf("# call %ld\n", spots[i].nr);
 		good = false;
 	}
-	ok(good, "well-known calls have the arguments and flags they need");
+	okf(good, "well-known calls have the arguments and flags they need");
 }
 
 int main(void)
 {
-	printf("1..%d\n", TESTS);
 	check_header();
 	every(letters_legal, "arguments are at most six known letters");
 	every(path_follows_d, "a path follows its directory descriptor");
@@ -256,5 +241,5 @@ int main(void)
 	      "what has descriptors or paths as arguments is traced");
 	check_lookup();
 	check_spots();
-	return failed || done != TESTS;
+	return tap_end();
 }

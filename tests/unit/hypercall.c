@@ -29,79 +29,19 @@
 #include "wire/channel.h"
 #include "wire/hypercall.h"
 #include "wire/rules.h"
+#include "daemon.h"
+#include "tap.h"
 
 #define PEERS		4096
 
-static int done, failed;
 static char dir[64];
 
-static void ok(bool good, const char *what)
+static pid_t bell_daemon(const char *args)
 {
-	printf("%sok %d - %s\n", good ? "" : "not ", ++done, what);
-	fflush(stdout);
-	failed += !good;
-}
+	char spec[160];
 
-static uint64_t ms(void)
-{
-	return wait_now_ns() / 1000000;
-}
-
-static void nap(unsigned int n)
-{
-	usleep(n * 1000);
-}
-
-/* --- the daemon ------------------------------------------------------------ */
-
-static pid_t daemon_at(const char *args)
-{
-	int fds[2], err = -EIO;
-	pid_t pid;
-
-	if (pipe2(fds, O_CLOEXEC) < 0)
-		abort();
-	pid = fork();
-	if (pid == 0) {
-		struct rules policy = { 0 };
-		struct listener l;
-		struct serve conf = { .policy = &policy, .listener = &l };
-		char text[RULES_ERR_MAX];
-
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		/* A daemon of its own has nothing of the VM. */
-		for (int fd = 3; fd < 256; fd++)
-			if (fd != fds[1])
-				close(fd);
-		log_set_level(LOG_ERROR);
-		if (rules_add(&policy, "net", text) < 0)
-			_exit(2);
-		err = listener_open(&l, &hypercall_ops, args, -1);
-		if (write(fds[1], &err, sizeof(err)) < 0 || err)
-			_exit(3);
-		close(fds[1]);
-		err = serve_run(&conf, NULL);
-		listener_fini(&l);
-		_exit(err ? 4 : 0);
-	}
-	close(fds[1]);
-	if (read(fds[0], &err, sizeof(err)) != (ssize_t)sizeof(err))
-		err = -EIO;
-	close(fds[0]);
-	if (err)
-		waitpid(pid, NULL, 0);
-	return err ? err : pid;
-}
-
-static int end(pid_t pid, int sig)
-{
-	int status = -1;
-
-	if (pid > 0) {
-		kill(pid, sig);
-		waitpid(pid, &status, 0);
-	}
-	return status;
+	snprintf(spec, sizeof(spec), "hypercall:%s", args);
+	return daemon_at(spec, real_daemon);
 }
 
 /* --- the VM ---------------------------------------------------------------- */
@@ -278,16 +218,6 @@ static int reach(struct transport *t)
 	return err;
 }
 
-static bool ask(struct transport *t)
-{
-	struct msg m = { .type = MSG_POLICY };
-	int fd;
-
-	return transport_send(t, &m, -1) == 0 &&
-	       transport_recv(t, &m, &fd) == 0 && m.type == MSG_REPLY_TEXT &&
-	       strncmp(m.reply_text.text, "net", 3) == 0;
-}
-
 /* Milliseconds that an answer takes when the session has long been idle. */
 static uint64_t idle_latency(struct transport *t)
 {
@@ -314,7 +244,7 @@ static uint64_t idle_latency(struct transport *t)
 
 static void test_server(const char *path)
 {
-	pid_t daemon = daemon_at(path), other;
+	pid_t daemon = bell_daemon(path), other;
 	struct device_thread d;
 	struct transport t, u;
 	struct machine vm, second;
@@ -355,7 +285,7 @@ static void test_server(const char *path)
 	second.conn = vm_connect(path);
 	ok(!vm_hear(&second) && ask(&t), "a second VM is turned away");
 	vm_fini(&second);
-	other = daemon_at(path);
+	other = bell_daemon(path);
 	ok(other == -EADDRINUSE && ask(&t), "a second daemon, too");
 
 	/* QEMU loses its connection, and comes back. */
@@ -370,7 +300,7 @@ static void test_server(const char *path)
 	/* The daemon dies, and comes back. */
 	end(daemon, SIGKILL);
 	close_fd(&vm.conn);
-	daemon = daemon_at(path);
+	daemon = bell_daemon(path);
 	vm.conn = vm_connect(path);
 	ok(daemon > 0 && vm_hear(&vm) && vm.nsaid == 0 &&
 	   vm.npeers == BELLS && vm.first >= ids + BELLS,
@@ -431,7 +361,7 @@ static void test_visitor(const char *path)
 
 	vm_init(&vm);
 	snprintf(args, sizeof(args), "connect=%s", path);
-	daemon = daemon_at(args);
+	daemon = bell_daemon(args);
 	nap(300);
 	fd = listen_at(path);
 	vm.conn = vm_accept(fd);
@@ -439,12 +369,12 @@ static void test_visitor(const char *path)
 	   vm.npeers == BELLS, "a daemon visits a VM that listens");
 	device_start(&d, &vm);
 	ok(reach(&t) == 0 && ask(&t), "its guest is served");
-	ok(daemon_at(args) == -EADDRINUSE && ask(&t),
+	ok(bell_daemon(args) == -EADDRINUSE && ask(&t),
 	   "a second daemon finds the memory in use");
 	close(vm_accept(fd));
 	end(daemon, SIGKILL);
 	close_fd(&vm.conn);
-	daemon = daemon_at(args);
+	daemon = bell_daemon(args);
 	vm.conn = vm_accept(fd);
 	ok(daemon > 0 && vm_hear(&vm) && vm.nsaid == 0 &&
 	   vm.npeers == BELLS && !ask(&t), "a new daemon visits it, too");
@@ -468,7 +398,7 @@ static void test_visitor(const char *path)
 /* A VM that says nonsense, or reads nothing, or goes in the middle. */
 static void test_bad_vm(const char *path)
 {
-	pid_t daemon = daemon_at(path);
+	pid_t daemon = bell_daemon(path);
 	char junk[4096];
 	struct machine vm;
 	uint64_t began = ms();
@@ -507,13 +437,11 @@ int main(void)
 	if (!mkdtemp(dir))
 		return 1;
 	snprintf(path, sizeof(path), "%s/socket", dir);
-	printf("1..25\n");
-	fflush(stdout);
 	test_server(path);
 	test_visitor(path);
 	test_bad_vm(path);
 	snprintf(command, sizeof(command), "rm -rf '%s'", dir);
 	if (system(command) != 0)
 		printf("# %s stays\n", dir);
-	return failed != 0;
+	return tap_end();
 }

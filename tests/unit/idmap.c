@@ -6,16 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "tap.h"
+
 #define IDS	4096
 #define ROUNDS	200000
-
-static int done, failed;
-
-static void ok(bool good, const char *what)
-{
-	printf("%sok %d - %s\n", good ? "" : "not ", ++done, what);
-	failed += !good;
-}
 
 /* Ids that share their low bits, as thread ids of one process do not. */
 static uint32_t id_of(unsigned int i)
@@ -32,7 +26,6 @@ int main(void)
 	unsigned int seed = 1;
 	void *value;
 
-	printf("1..5\n");
 	ok(!idmap_get(&m, 7) && !idmap_take(&m, 7), "an empty map has nothing");
 	for (int round = 0; round < ROUNDS && same; round++) {
 		unsigned int i = (unsigned int)rand_r(&seed) % IDS;
@@ -69,5 +62,5 @@ int main(void)
 	ok(walked && seen == n, "a walk sees every value once");
 	idmap_fini(&m);
 	ok(m.n == 0 && !idmap_get(&m, 1), "a finished map is empty");
-	return failed != 0;
+	return tap_end();
 }

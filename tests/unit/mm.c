@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 
 #include "base/num.h"
+#include "tap.h"
 
 #define PAGES	512
 #define BASE	0x10000000ULL
@@ -25,14 +26,7 @@ struct page {
 };
 
 static struct page model[PAGES], shadow[PAGES];
-static int done, failed;
 static unsigned int seed = 7;
-
-static void ok(bool good, const char *what)
-{
-	printf("%sok %d - %s\n", good ? "" : "not ", ++done, what);
-	failed += !good;
-}
 
 static unsigned int pick(unsigned int n)
 {
@@ -151,7 +145,6 @@ int main(void)
 	struct mm *mm;
 	bool regions = true, told = true, maximal = true;
 
-	printf("1..5\n");
 	ok(arena_init(&memory.arena) == 0 && mm_new(&memory, &mm) == 0,
 	   "an address space is made");
 	mm_view_attach(mm, &view);
@@ -172,5 +165,5 @@ int main(void)
 	ok(mm->n == 0, "nothing is left when everything is removed");
 	mm_unref(mm);
 	arena_fini(&memory.arena);
-	return failed != 0;
+	return tap_end();
 }

@@ -19,18 +19,12 @@
 
 #include "base/fd.h"
 #include "base/num.h"
+#include "tap.h"
 
 #define PAGES	64
 #define LEN	(PAGES * PAGE_BYTES)
 
-static int done, failed;
 static bool unsure;
-
-static void ok(bool good, const char *what)
-{
-	printf("%sok %d - %s\n", good ? "" : "not ", ++done, what);
-	failed += !good;
-}
 
 static void frames(const void *p, uint64_t n, uint64_t *out)
 {
@@ -213,8 +207,8 @@ int main(void)
 
 	ok(frames_visible() == 0, "page frame numbers are visible");
 	if (failed) {
-		printf("# run as root\n1..%d\n", done);
-		return 1;
+		printf("# run as root\n");
+		return tap_end();
 	}
 	ok(pinner_init(&p, PIN_XDP, &unsure) == 0, "sockets are made");
 	test_private(&p);
@@ -226,6 +220,5 @@ int main(void)
 	test_slots(&p);
 	test_file(&p);
 	pinner_fini(&p);
-	printf("1..%d\n", done);
-	return failed != 0;
+	return tap_end();
 }

@@ -8,16 +8,9 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "tap.h"
 
 #define GIB (1ULL << 30)
-
-static int done, failed;
-
-static void ok(bool good, const char *what)
-{
-	printf("%sok %d - %s\n", good ? "" : "not ", ++done, what);
-	failed += !good;
-}
 
 /* QEMU 7.2, q35 of 3 GiB with VGA and ivshmem-plain, after the firmware. */
 static const char q35[] =
@@ -225,10 +218,9 @@ static void test_layout(void)
 
 int main(void)
 {
-	printf("1..20\n");
 	test_flat();
 	test_odd_flat();
 	test_options();
 	test_layout();
-	return failed || done != 20;
+	return tap_end();
 }

@@ -15,19 +15,19 @@
 #include <unistd.h>
 
 #include "base/num.h"
+#include "tap.h"
 
 #define GREETING \
 	"{\"QMP\": {\"version\": {}, \"capabilities\": [\"oob\"]}}\r\n"
 #define EMPTY	"{\"return\": {}}\r\n"
 #define EVENT	"{\"timestamp\": {}, \"event\": \"STOP\"}\r\n"
 
-static int done, failed;
 static char path[64];
 
-static void ok(bool good, const char *what, const char *err)
+/* err: what the user would have been told. */
+static void judge(bool good, const char *what, const char *err)
 {
-	printf("%sok %d - %s (%s)\n", good ? "" : "not ", ++done, what, err);
-	failed += !good;
+	okf(good, "%s (%s)", what, err);
 }
 
 static int64_t now_ms(void)
@@ -104,8 +104,8 @@ static void opens_to(pid_t server, int want, const char *what)
 	struct qmp q;
 	int rc = qmp_open(&q, path, err);
 
-	ok(rc == want && (rc == 0 || *err) &&
-	   now_ms() - start < 3 * QMP_TIMEOUT_MS, what, err);
+	judge(rc == want && (rc == 0 || *err) &&
+	      now_ms() - start < 3 * QMP_TIMEOUT_MS, what, err);
 	if (rc == 0)
 		qmp_close(&q);
 	end(server);
@@ -149,16 +149,16 @@ static void test_connect(void)
 	int fd;
 
 	unlink(path);
-	ok(qmp_open(&q, path, err) == -ENOENT && strstr(err, "-qmp"),
-	   "no socket", err);
+	judge(qmp_open(&q, path, err) == -ENOENT && strstr(err, "-qmp"),
+	      "no socket", err);
 	f = fopen(path, "w");
 	if (f)
 		fclose(f);
-	ok(qmp_open(&q, path, err) == -ENOTSOCK && strstr(err, "-qmp"),
-	   "a file", err);
+	judge(qmp_open(&q, path, err) == -ENOTSOCK && strstr(err, "-qmp"),
+	      "a file", err);
 	fd = listen_here();
 	close(fd);
-	ok(qmp_open(&q, path, err) == -ECONNREFUSED, "nobody listens", err);
+	judge(qmp_open(&q, path, err) == -ECONNREFUSED, "nobody listens", err);
 	unlink(path);
 }
 
@@ -174,28 +174,25 @@ static void test_monitor(void)
 
 	if (!rc)
 		rc = qmp_monitor(&q, "info \"quoted\"", &text, err);
-	ok(rc == 0 && !strcmp(text, "one\r\ntwo"), "a monitor's text", err);
+	judge(rc == 0 && !strcmp(text, "one\r\ntwo"), "a monitor's text", err);
 	free(text);
-	ok(qmp_monitor(&q, "info", &text, err) == -EPROTO,
-	   "a number is no text", err);
-	ok(qmp_command(&q, "stop", NULL, &ret, err) == -EREMOTEIO,
-	   "neither a value nor an error is an error", err);
-	ok(qmp_peer(&q) == getpid(), "who made the socket is known", err);
+	judge(qmp_monitor(&q, "info", &text, err) == -EPROTO,
+	      "a number is no text", err);
+	judge(qmp_command(&q, "stop", NULL, &ret, err) == -EREMOTEIO,
+	      "neither a value nor an error is an error", err);
+	judge(qmp_peer(&q) == getpid(), "who made the socket is known", err);
 	end(server);
-	ok(qmp_command(&q, "stop", NULL, &ret, err) == -EPIPE,
-	   "a VMM that has ended", err);
+	judge(qmp_command(&q, "stop", NULL, &ret, err) == -EPIPE,
+	      "a VMM that has ended", err);
 	qmp_close(&q);
 }
 
 int main(void)
 {
-	printf("1..23\n");
-	fflush(stdout);
 	snprintf(path, sizeof(path), "/tmp/ds-qmp.%d", getpid());
-	setvbuf(stdout, NULL, _IOLBF, 0);
 	test_open();
 	test_connect();
 	test_monitor();
 	unlink(path);
-	return failed || done != 23;
+	return tap_end();
 }

@@ -8,20 +8,13 @@
 #include <stdlib.h>
 
 #include "base/num.h"
+#include "tap.h"
 
 #define PAGES	96		/* of the model's address space, and its file */
 #define ROUNDS	2000
 #define PROBES	400
 #define P	PAGE_BYTES
 #define GIB	(1ULL << 30)
-
-static int done, failed;
-
-static void ok(bool good, const char *what)
-{
-	printf("%sok %d - %s\n", good ? "" : "not ", ++done, what);
-	failed += !good;
-}
 
 static bool refused(const struct ram *ram, uint64_t gpa, uint64_t len)
 {
@@ -194,9 +187,8 @@ static void test_random(void)
 
 int main(void)
 {
-	printf("1..23\n");
 	test_q35();
 	test_refused_ranges();
 	test_random();
-	return failed || done != 23;
+	return tap_end();
 }

@@ -12,22 +12,7 @@
 #include <unistd.h>
 
 #include "base/num.h"
-
-static int ntests, nfailed;
-
-static bool __attribute__((format(printf, 2, 3)))
-ok(bool good, const char *fmt, ...)
-{
-	va_list ap;
-
-	nfailed += !good;
-	printf("%sok %d - ", good ? "" : "not ", ++ntests);
-	va_start(ap, fmt);
-	vprintf(fmt, ap);
-	va_end(ap);
-	printf("\n");
-	return good;
-}
+#include "tap.h"
 
 /* ---- one rule ---- */
 
@@ -86,17 +71,17 @@ static void test_good(void)
 		struct rule *r;
 		bool good;
 
-		if (!ok(rules_add(&rules, good_rules[i].text, err) == 0 &&
+		if (!okf(rules_add(&rules, good_rules[i].text, err) == 0 &&
 			rules.n == 1, "%s is taken", good_rules[i].text)) {
 			printf("# %s\n", err);
 			continue;
 		}
 		r = &rules.v[0];
-		ok(r->kind == good_rules[i].kind &&
-		   r->ro == good_rules[i].ro &&
-		   same(r->guest, good_rules[i].guest) &&
-		   same(r->host, good_rules[i].host),
-		   "%s means what it says", good_rules[i].text);
+		okf(r->kind == good_rules[i].kind &&
+		    r->ro == good_rules[i].ro &&
+		    same(r->guest, good_rules[i].guest) &&
+		    same(r->host, good_rules[i].host),
+		    "%s means what it says", good_rules[i].text);
 		good = rules_format(r, buf, sizeof(buf)) ==
 		       (int)strlen(good_rules[i].formatted) &&
 		       !strcmp(buf, good_rules[i].formatted);
@@ -104,8 +89,8 @@ static void test_good(void)
 		       again.v[0].kind == r->kind && again.v[0].ro == r->ro &&
 		       same(again.v[0].guest, r->guest) &&
 		       same(again.v[0].host, r->host);
-		ok(good, "%s is formatted as %s and read back",
-		   good_rules[i].text, good_rules[i].formatted);
+		okf(good, "%s is formatted as %s and read back",
+		    good_rules[i].text, good_rules[i].formatted);
 		rules_fini(&rules);
 		rules_fini(&again);
 	}
@@ -179,7 +164,7 @@ static void test_bad(void)
 		char err[RULES_ERR_MAX] = "";
 		int rc = rules_add(&rules, bad_rules[i].text, err);
 
-		if (!ok(rc == -EINVAL && rules.n == 0 &&
+		if (!okf(rc == -EINVAL && rules.n == 0 &&
 			!strcmp(err, bad_rules[i].err),
 			"refused with a reason: bad rule %zu", i))
 			printf("# %d %s\n", rc, err);
@@ -217,7 +202,7 @@ static void test_hostile(void)
 			free(text);
 		}
 	}
-	ok(good, "endless rules are refused with a short, printable reason");
+	okf(good, "endless rules are refused with a short, printable reason");
 	rules_fini(&rules);
 
 	text = malloc(PATH_MAX + 16);
@@ -227,12 +212,12 @@ static void test_hostile(void)
 	memset(text + 5, 'a', PATH_MAX);
 	text[5] = '/';
 	text[5 + PATH_MAX] = '\0';
-	ok(rules_add(&rules, text, err) == -EINVAL &&
-	   strstr(err, "longer than 4095 bytes"), "a name of PATH_MAX bytes "
-	   "is refused");
+	okf(rules_add(&rules, text, err) == -EINVAL &&
+	    strstr(err, "longer than 4095 bytes"), "a name of PATH_MAX bytes "
+	    "is refused");
 	text[5 + PATH_MAX - 1] = '\0';
-	ok(rules_add(&rules, text, err) == 0, "a name one byte shorter is "
-	   "taken");
+	okf(rules_add(&rules, text, err) == 0, "a name one byte shorter is "
+	    "taken");
 	free(text);
 	rules_fini(&rules);
 }
@@ -242,19 +227,19 @@ static void test_double(void)
 	struct rules rules = { 0 };
 	char err[RULES_ERR_MAX];
 
-	ok(!rules_add(&rules, "path:/a=/b", err) &&
-	   rules_add(&rules, "path:/a/=/c", err) == -EINVAL && rules.n == 1 &&
-	   !strcmp(err, "path:/a/=/c: another rule has the guest name /a "
+	okf(!rules_add(&rules, "path:/a=/b", err) &&
+	    rules_add(&rules, "path:/a/=/c", err) == -EINVAL && rules.n == 1 &&
+	    !strcmp(err, "path:/a/=/c: another rule has the guest name /a "
 		   "already " FORM_PATH), "two rules for one guest name: "
-	   "refused");
-	ok(rules_add(&rules, "dev:/a=/dev/null", err) == -EINVAL &&
-	   rules.n == 1, "also if one is a device");
-	ok(!rules_add(&rules, "path:/c=/b", err) && rules.n == 2,
-	   "two rules for one host name: taken");
-	ok(rules_has(&rules, RULE_PATH) && !rules_has(&rules, RULE_NET),
-	   "rules_has tells what is there");
+	    "refused");
+	okf(rules_add(&rules, "dev:/a=/dev/null", err) == -EINVAL &&
+	    rules.n == 1, "also if one is a device");
+	okf(!rules_add(&rules, "path:/c=/b", err) && rules.n == 2,
+	    "two rules for one host name: taken");
+	okf(rules_has(&rules, RULE_PATH) && !rules_has(&rules, RULE_NET),
+	    "rules_has tells what is there");
 	rules_fini(&rules);
-	ok(rules.n == 0 && rules.v == NULL, "rules_fini leaves nothing");
+	okf(rules.n == 0 && rules.v == NULL, "rules_fini leaves nothing");
 }
 
 /* ---- files ---- */
@@ -303,7 +288,7 @@ static void test_files(void)
 	close(fd);
 	for (i = 0; i < ARRAY_SIZE(files); i++) {
 		rc = load(&rules, files[i].text, strlen(files[i].text), err);
-		if (!ok(files[i].err ? rc == -EINVAL && rules.n == 0 &&
+		if (!okf(files[i].err ? rc == -EINVAL && rules.n == 0 &&
 			!strncmp(err, file, strlen(file)) &&
 			!strcmp(err + strlen(file), files[i].err) :
 			rc == 0 && rules.n == files[i].n,
@@ -314,32 +299,32 @@ static void test_files(void)
 
 	rules_add(&rules, "net", err);
 	rc = load(&rules, "path:/a\nbad\n", 12, err);
-	ok(rc == -EINVAL && rules.n == 1 && rules.v[0].kind == RULE_NET,
-	   "a file with an error adds none of its rules");
+	okf(rc == -EINVAL && rules.n == 1 && rules.v[0].kind == RULE_NET,
+	    "a file with an error adds none of its rules");
 	rules_fini(&rules);
 
 	rc = load(&rules, "net\0all\n", 8, err);
-	ok(rc == -EINVAL && strstr(err, "not a text file"),
-	   "zero bytes are refused");
+	okf(rc == -EINVAL && strstr(err, "not a text file"),
+	    "zero bytes are refused");
 	big = malloc(2 << 20);
 	if (!big)
 		exit(1);
 	memset(big, '#', 2 << 20);
 	rc = load(&rules, big, 2 << 20, err);
-	ok(rc == -EFBIG && strstr(err, "are no policy"),
-	   "a file of 2 MiB is refused");
+	okf(rc == -EFBIG && strstr(err, "are no policy"),
+	    "a file of 2 MiB is refused");
 	memset(big, 'x', 500000);
 	rc = load(&rules, big, 500000, err);
-	ok(rc == -EINVAL && !strncmp(err + strlen(file), ":1: xxx", 7) &&
-	   strstr(err, "there is no rule"), "an endless line is refused");
+	okf(rc == -EINVAL && !strncmp(err + strlen(file), ":1: xxx", 7) &&
+	    strstr(err, "there is no rule"), "an endless line is refused");
 	free(big);
 	unlink(file);
 	rc = rules_load(&rules, file, err);
-	ok(rc == -ENOENT && strstr(err, ": No such file or directory"),
-	   "a missing file is named");
+	okf(rc == -ENOENT && strstr(err, ": No such file or directory"),
+	    "a missing file is named");
 	rc = rules_load(&rules, "/", err);
-	ok(rc == -EISDIR && !strcmp(err, "/: Is a directory"),
-	   "a directory is no policy");
+	okf(rc == -EISDIR && !strcmp(err, "/: Is a directory"),
+	    "a directory is no policy");
 	rules_fini(&rules);
 }
 
@@ -416,7 +401,7 @@ static void test_cover(void)
 		r = rules_cover(&policy, &asked.v[0]);
 		if (r)
 			rules_format(r, by, sizeof(by));
-		if (!ok(!strcmp(by, covers[i].by ? covers[i].by : "nothing"),
+		if (!okf(!strcmp(by, covers[i].by ? covers[i].by : "nothing"),
 			"policy \"%s\": %s is covered by %s",
 			covers[i].policy, covers[i].asked,
 			covers[i].by ? covers[i].by : "nothing"))
@@ -444,25 +429,24 @@ static void test_match(void)
 	add_all(&rules, "all path:/a/b=/x path:/a=/y dev:/dev/kvm net");
 	for (i = 0; i < ARRAY_SIZE(matches); i++) {
 		r = rules_match(&rules, matches[i].path);
-		ok(same(r ? r->guest : NULL, matches[i].guest),
-		   "\"%s\" belongs to %s", matches[i].path,
-		   matches[i].guest ? matches[i].guest : "no rule");
+		okf(same(r ? r->guest : NULL, matches[i].guest),
+		    "\"%s\" belongs to %s", matches[i].path,
+		    matches[i].guest ? matches[i].guest : "no rule");
 	}
 	add_all(&rules, "path:/=/z");
 	r = rules_match(&rules, "/");
-	ok(r && !strcmp(r->guest, "/"), "\"/\" belongs to a rule for /");
+	okf(r && !strcmp(r->guest, "/"), "\"/\" belongs to a rule for /");
 	r = rules_match(&rules, "/dev");
-	ok(r && !strcmp(r->guest, "/"), "so does what nothing else has");
+	okf(r && !strcmp(r->guest, "/"), "so does what nothing else has");
 	r = rules_match(&rules, "/a/q");
-	ok(r && !strcmp(r->guest, "/a"), "and the longest still wins");
-	ok(!rules_match(&rules, "") && !rules_match(&rules, "a"),
-	   "relative names belong to nothing");
+	okf(r && !strcmp(r->guest, "/a"), "and the longest still wins");
+	okf(!rules_match(&rules, "") && !rules_match(&rules, "a"),
+	    "relative names belong to nothing");
 	rules_fini(&rules);
 }
 
 int main(void)
 {
-	setvbuf(stdout, NULL, _IOLBF, 0);
 	test_good();
 	test_bad();
 	test_hostile();
@@ -470,6 +454,5 @@ int main(void)
 	test_files();
 	test_cover();
 	test_match();
-	printf("1..%d\n", ntests);
-	return nfailed != 0;
+	return tap_end();
 }

@@ -30,31 +30,15 @@
 #include "wire/ring.h"
 #include "wire/rules.h"
 #include "wire/shm.h"
+#include "daemon.h"
+#include "tap.h"
 
 #define MS		1000000ULL
 #define PINGS		100000
 #define FUZZ_MS		3000
 #define GIVEN_UP_MS	32000	/* channel.c: 30 s, and some */
 
-static int done, failed;
 static char dir[64];
-
-static void ok(bool good, const char *what)
-{
-	printf("%sok %d - %s\n", good ? "" : "not ", ++done, what);
-	fflush(stdout);
-	failed += !good;
-}
-
-static uint64_t ms(void)
-{
-	return wait_now_ns() / MS;
-}
-
-static void nap(unsigned int n)
-{
-	usleep(n * 1000);
-}
 
 static const char *file(const char *name)
 {
@@ -139,72 +123,12 @@ static _Noreturn void echo_daemon(struct listener *l)
 	}
 }
 
-static _Noreturn void real_daemon(struct listener *l)
-{
-	struct rules policy = { 0 };
-	struct serve conf = { .policy = &policy, .listener = l };
-	char err[RULES_ERR_MAX];
-
-	log_set_level(LOG_ERROR);
-	if (rules_add(&policy, "net", err) < 0)
-		_exit(2);
-	if (serve_run(&conf, NULL) < 0)
-		_exit(3);
-	listener_fini(l);
-	_exit(0);
-}
-
-static int ram_fd = -1;		/* of daemons that are started */
-
-/* Its process id; it serves when this returns. Negative: -errno of listen. */
-static pid_t daemon_at(const char *spec, void (*run)(struct listener *))
-{
-	const char *args;
-	const struct transport_ops *ops = transport_find(spec, &args);
-	int fds[2], err = -EIO;
-	pid_t pid;
-
-	if (pipe2(fds, O_CLOEXEC) < 0)
-		abort();
-	pid = fork();
-	if (pid == 0) {
-		struct listener l;
-
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		err = listener_open(&l, ops, args, ram_fd);
-		if (write(fds[1], &err, sizeof(err)) < 0 || err)
-			_exit(4);
-		close(fds[0]);
-		close(fds[1]);
-		run(&l);
-		_exit(5);
-	}
-	close(fds[1]);
-	if (read(fds[0], &err, sizeof(err)) != (ssize_t)sizeof(err))
-		err = -EIO;
-	close(fds[0]);
-	if (err)
-		waitpid(pid, NULL, 0);
-	return err ? err : pid;
-}
-
 static pid_t shm_daemon(const char *path, void (*run)(struct listener *))
 {
 	char spec[160];
 
 	snprintf(spec, sizeof(spec), "shm:%s", path);
 	return daemon_at(spec, run);
-}
-
-static int end(pid_t pid, int sig)
-{
-	int status = -1;
-
-	if (pid <= 0)
-		return -1;
-	kill(pid, sig);
-	waitpid(pid, &status, 0);
-	return status;
 }
 
 static bool alive(pid_t pid)
@@ -243,17 +167,6 @@ static bool ping(struct transport *t, uint32_t n)
 	return transport_send(t, &m, -1) == 0 &&
 	       transport_recv(t, &back, &fd) == 0 &&
 	       back.type == MSG_POLICY && back.policy.n == n && fd == -1;
-}
-
-/* What a real daemon answers when it is asked for its only rule. */
-static bool ask(struct transport *t)
-{
-	struct msg m = { .type = MSG_POLICY };
-	int fd;
-
-	return transport_send(t, &m, -1) == 0 &&
-	       transport_recv(t, &m, &fd) == 0 && m.type == MSG_REPLY_TEXT &&
-	       strncmp(m.reply_text.text, "net", 3) == 0;
 }
 
 static bool serves(const char *path)
@@ -1032,8 +945,6 @@ int main(void)
 		 access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
 	if (!mkdtemp(dir))
 		return 1;
-	printf("1..50\n");
-	fflush(stdout);
 	killed_begin(&killed);
 	garbage_begin(&garbage);
 	fuzz_begin(&fuzz);
@@ -1056,5 +967,5 @@ int main(void)
 	ok(long_end(&garbage, ask), "so do channels full of garbage");
 	ok(long_end(&fuzz, ask), "after the random bytes all is well again");
 	remove_all(dir);
-	return failed != 0;
+	return tap_end();
 }

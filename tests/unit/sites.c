@@ -18,21 +18,13 @@
 #include "base/fd.h"
 #include "base/num.h"
 #include "guest/sites.h"
+#include "tap.h"
 
 #define FILE_MAX	(256UL << 20)
 #define FUZZ_ROUNDS	200000
 #define FUZZ_LEN	192
 #define CENSUS_AROUND	4096	/* bytes shown on either side of a site */
 #define BASE		0x401000ULL
-
-static int ntests, nfailed;
-
-static bool ok(bool good, const char *what)
-{
-	nfailed += !good;
-	printf("%sok %d - %s\n", good ? "" : "not ", ++ntests, what);
-	return good;
-}
 
 /*
  * A case is PAD nops, before, `syscall`, after, PAD nops; enough of them for
@@ -557,8 +549,7 @@ static int run_tests(struct sites *sites)
 	test_names();
 	test_fuzz(sites);
 	test_libc(sites);
-	printf("1..%d\n", ntests);
-	return nfailed ? 1 : 0;
+	return tap_end();
 }
 
 static int run_judge(struct sites *sites, const char *path, const char *off)
