@@ -33,6 +33,7 @@ common_setup() {
 	SOCKET=$TESTDIR/socket
 	DS_MARK=$(basename "$TESTDIR")
 	DS_AS=()
+	DS_MORE=()
 	DAEMON=
 	RUN=
 	export BUILD DARKSHADOW VICTIMS GUEST HOSTDIR LOCALDIR NATIVEDIR
@@ -134,9 +135,10 @@ shadowed() {
 		"${DS_AS[@]}" "${run[@]}" "$@" 3>&-
 }
 
-# ds [OPTION]... -- CMD... - with HOSTDIR forwarded as GUEST
+# ds [OPTION]... -- CMD... - with HOSTDIR forwarded as GUEST; DS_MORE has
+# further options
 ds() {
-	shadowed --forward "path:$GUEST=$HOSTDIR" "$@"
+	shadowed --forward "path:$GUEST=$HOSTDIR" "${DS_MORE[@]}" "$@"
 }
 
 # ds_background [OPTION]... -- CMD... - ds in the background; RUN is the pid of
@@ -155,7 +157,7 @@ ds_background() {
 
 # ds_all [OPTION]... -- CMD... - with everything forwarded
 ds_all() {
-	shadowed --forward all "$@"
+	shadowed --forward all "${DS_MORE[@]}" "$@"
 }
 
 # victim NAME [CASE]... - a victim in the forwarded tree
@@ -205,7 +207,8 @@ victim_at_once() {
 		VICTIM_SHADOWED=1 VICTIM_LOCAL=$VICTIM_LOCAL \
 			VICTIM_SECRET=$dir/secret \
 			VICTIM_TIMEOUT=$limit DS_TEST_TIMEOUT=600 \
-			shadowed --forward "path:$GUEST=$dir/host" -- \
+			shadowed --forward "path:$GUEST=$dir/host" \
+			"${DS_MORE[@]}" -- \
 			"$VICTIMS/$name" "$GUEST" --each $(cases_here "$name") \
 			>"$dir/log" 2>&1 || echo "status $?" >>"$dir/log"
 	fi

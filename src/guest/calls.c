@@ -467,7 +467,7 @@ static void call_socket(struct tracer *tr, struct task *t)
 {
 	int family = (int)t->args[0];
 
-	if (!tr->all && rules_has(&tr->rules, RULE_NET) &&
+	if (rules_has(&tr->rules, RULE_NET) &&
 	    (family == AF_INET || family == AF_INET6))
 		forward_newfd(tr, t, t->nr, t->args, t->args[1] & O_CLOEXEC, 0,
 			      "socket:", 0);

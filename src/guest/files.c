@@ -216,6 +216,14 @@ int fd_fetch(struct tracer *tr, struct task *t, int fd)
 	return got < 0 ? -errno : got;
 }
 
+bool fd_is_open(const struct task *t, int fd)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", t->tid, fd);
+	return faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
 /*
  * The way that needs no privilege and no path: sent over the hidden socket,
  * received by a call made in the target. The message header and its room for

@@ -332,12 +332,7 @@ static void close_on_exec(struct tracer *tr, struct task *t)
 	struct files *files = t->proc->files;
 
 	for (size_t fd = 0; fd < files->n; fd++) {
-		char path[64];
-
-		if (!files->v[fd].path)
-			continue;
-		snprintf(path, sizeof(path), "/proc/%d/fd/%zu", t->tid, fd);
-		if (faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		if (!files->v[fd].path || fd_is_open(t, (int)fd))
 			continue;
 		files_clear(files, (int)fd);
 		shadow_close_fd(tr, t->proc, (int)fd);

@@ -543,7 +543,8 @@ void call_epoll_ctl(struct tracer *tr, struct task *t)
 		return;
 	}
 	if (ep_host || !is_unused(t, ep, kind, "tfd:")) {
-		task_return(tr, t, -EPERM);
+		task_return(tr, t, fd_is_open(t, ep_host ? fd : ep) ? -EPERM :
+								      -EBADF);
 		return;
 	}
 	/* EPERM for what epoll has never waited for: files, directories. */

@@ -411,6 +411,9 @@ int fd_fetch(struct tracer *tr, struct task *t, int fd);
  */
 int fd_fetch_host(struct tracer *tr, struct task *t, int fd);
 
+/* fd_is_open() - as the target's kernel has it, placeholders included */
+bool fd_is_open(const struct task *t, int fd);
+
 /* fd_install() - put a descriptor of ours into the target: its number there */
 int fd_install(struct tracer *tr, struct task *t, int fd);
 

@@ -45,6 +45,7 @@
 #include <linux/mount.h>
 #include <linux/openat2.h>
 #include <linux/seccomp.h>
+#include <linux/sockios.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -809,12 +810,13 @@ static void put_arg(struct prog *p, uint32_t nr, unsigned int arg,
 	put_else(p, miss);
 }
 
-/* What regular files and directories have, and what asks for a terminal. */
+/* What regular files, directories and the streams of sockets have, and what
+ * asks for a terminal. */
 static const uint32_t file_requests[] = {
 	TCGETS, FIONREAD, FIOCLEX, FIONCLEX, FIONBIO, FIGETBSZ, FICLONE,
 	FICLONERANGE, FIDEDUPERANGE, FS_IOC_GETFLAGS, FS_IOC_SETFLAGS,
 	FS_IOC_FSGETXATTR, FS_IOC_FSSETXATTR, FS_IOC_GETVERSION,
-	FS_IOC_FIEMAP,
+	FS_IOC_FIEMAP, SIOCATMARK, SIOCOUTQ,
 };
 
 /* They would have the kernel signal a process of the caller's choice. */

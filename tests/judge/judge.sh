@@ -19,7 +19,9 @@ module_limit=3600
 test_limit=900
 
 all=(test_os test_io test_posix test_fileio test_shutil test_fcntl
-	test_subprocess test_threading test_signal test_glob test_sqlite3)
+	test_subprocess test_threading test_signal test_glob test_sqlite3
+	test_socket test_select test_poll test_epoll test_selectors
+	test_socketserver)
 subset=(test_glob test_fileio test_shutil test_os)
 # Of test_os in the subset: what is about files.
 subset_os=(FileTests StatAttributeTests UtimeTests WalkTests FwalkTests
@@ -136,7 +138,7 @@ main() {
 		judged native "$module"
 		begun=$SECONDS
 		judged shadowed "$module" "$build/darkshadow" run \
-			--forward all --
+			--forward all --forward net --
 		logs+=("$work/logs/$module.native" "$work/logs/$module.shadowed")
 	done
 	[ ${#logs[@]} -gt 0 ] || die "no module to run"
