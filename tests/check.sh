@@ -55,7 +55,8 @@ behaviour() {
 
 # Signals that whoever started this ignores (nohup, a shell's background job)
 # are not ignored by what is tested.
-bats=(env --default-signal=HUP,INT,QUIT bats --tap --print-output-on-failure --timing)
+bats=(env --default-signal=HUP --default-signal=INT --default-signal=QUIT
+	bats --tap --print-output-on-failure --timing)
 # shellcheck disable=SC2206
 files=(tests/$pattern.bats)
 [ -e "${files[0]-}" ] || files=()

@@ -2,6 +2,8 @@
 # sockets.bats - sockets of the host's network
 
 # bats file_tags=vm
+# ds of helpers uses DS_MORE; what is in single quotes is for another shell.
+# shellcheck disable=SC2016,SC2034
 load helpers
 
 setup() {

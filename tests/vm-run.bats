@@ -1,8 +1,9 @@
 #!/usr/bin/env bats
 # vm-run.bats - what is different when program and shadow share no kernel
 
-# What is in single quotes is for the guest's shell; bats sets stderr.
-# shellcheck disable=SC2016,SC2154
+# What is in single quotes is for the guest's shell; bats sets stderr; a test is
+# a process of its own.
+# shellcheck disable=SC2016,SC2030,SC2031,SC2154
 
 load helpers
 
