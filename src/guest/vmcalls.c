@@ -199,6 +199,18 @@ static int pin_pieces(struct tracer *tr, struct task *t, uint64_t start,
 	return err && upper ? err : 0;
 }
 
+/*
+ * Frames in a row are made, not only found: what is large is to be in huge
+ * pages, before it is touched if that can be.
+ */
+static void ask_huge(struct tracer *tr, struct task *t, uint64_t start,
+		     uint64_t len)
+{
+	if (tr->huge && len >= max_u64(tr->huge, HUGE_PAGE))
+		task_native(tr, t, SYS_madvise, start, len, MADV_HUGEPAGE, 0,
+			    0, 0);
+}
+
 /* Frames only stay a target's own if they may be written when pinned. */
 static int pin_range(struct tracer *tr, struct task *t, uint64_t start,
 		     uint64_t end, int prot)
@@ -213,9 +225,7 @@ static int pin_range(struct tracer *tr, struct task *t, uint64_t start,
 		if (r < 0)
 			return (int)r;
 	}
-	if (tr->huge && len >= max_u64(tr->huge, HUGE_PAGE))
-		task_native(tr, t, SYS_madvise, start, len, MADV_HUGEPAGE, 0,
-			    0, 0);
+	ask_huge(tr, t, start, len);
 	for (uint64_t pos = start; pos < end && !err; pos += PIN_MAX)
 		err = pin_pieces(tr, t, pos, min_u64(pos + PIN_MAX, end));
 	if (!(prot & PROT_WRITE))
@@ -1359,6 +1369,8 @@ static void pagemap_mmap(struct tracer *tr, struct task *t)
 
 		forget(tr, t, (uint64_t)r, end);
 		note(t->proc->mm, (uint64_t)r, end);
+		if (flags & MAP_ANONYMOUS && !shared)
+			ask_huge(tr, t, (uint64_t)r, end - (uint64_t)r);
 	} else if (flags & MAP_FIXED) {
 		/* What was there may have been unmapped nevertheless. */
 		note(t->proc->mm, at.start, at.end);

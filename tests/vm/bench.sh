@@ -36,26 +36,35 @@ row() {
 		vm, side, $1, $2 / 1000 }'
 }
 
-# memory VM RUN... - time and extents to shadow memory, by size and huge pages
-memory() {
-	local vm=$1 mib how
+# shadowed VM PAGES [OPTION]... - time and extents to shadow touched memory
+shadowed() {
+	local vm=$1 pages=$2 mib
 
-	shift
+	shift 2
 	for mib in 64 1024; do
-		for how in "" --huge=0; do
-			# shellcheck disable=SC2086	# none, or one word
-			"$@" $how --stats --forward "path:$guest=$work/host" \
-				-- "$bench" --memory "$guest" "$mib" \
-				>"$work/out" 2>"$work/err"
-			awk -v vm="$vm" -v how="${how:-huge pages}" '
-				/^memory_/ { name = $1; ns = $2 }
-				/map updates/ { extents = $(NF - 4) }
-				END { printf "%-9s %-10s %-12s %12.2f us " \
-					"%s extents\n", vm, how, name,
-					ns / 1000, extents }' \
-				"$work/out" "$work/err"
-		done
+		in_guest "$BUILD/darkshadow" run --transport shm --stats "$@" \
+			--forward "path:$guest=$work/host" -- \
+			"$bench" --memory "$guest" "$mib" \
+			>"$work/out" 2>"$work/err"
+		awk -v vm="$vm" -v pages="$pages" '
+			/^memory_/ { name = $1; ns = $2 }
+			/map updates/ { extents = $(NF - 4) }
+			END { printf "%-9s %-10s %-12s %12.2f us %s extents\n",
+				vm, pages, name, ns / 1000, extents }' \
+			"$work/out" "$work/err"
 	done
+}
+
+# memory VM - with huge pages as `run` asks for them, and with none
+memory() {
+	local thp=/sys/kernel/mm/transparent_hugepage/enabled
+
+	if in_guest test -e "$thp"; then
+		in_guest sh -c "echo madvise >$thp"
+		shadowed "$1" "huge pages"
+		in_guest sh -c "echo never >$thp"
+	fi
+	shadowed "$1" "small pages" --huge=0
 }
 
 one_machine() {
@@ -69,7 +78,7 @@ one_machine() {
 	in_guest "$BUILD/darkshadow" run --transport shm \
 		--forward "path:$guest=$work/host" -- "$bench" "$guest" |
 		row "$vm" forwarded
-	memory "$vm" in_guest "$BUILD/darkshadow" run --transport shm
+	memory "$vm"
 	kill "$daemon"
 	wait "$daemon" || true
 	daemon=
