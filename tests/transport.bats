@@ -334,6 +334,14 @@ shm_daemon() {
 	true
 }
 
+@test "a guest's kernel that is too old is named" {
+	[ "$(id -u)" -eq 0 ] || skip "needs to see page frame numbers"
+	shm_daemon
+	run strace -qq -o /dev/null -e inject=madvise:error=EINVAL \
+		"$DARKSHADOW" run --transport "shm:$TESTDIR/shm" -- true
+	complains "too old"
+}
+
 @test "memory that cannot be used is named" {
 	echo "my thesis" >"$TESTDIR/shm"
 	truncate -s 1M "$TESTDIR/shm"

@@ -248,6 +248,9 @@ run-qemu" ]
 	run -125 ds_run --pins=glue -- true
 	[[ $output = *"expected io_uring or xdp"* ]]
 	export DS_VM_DIR=$VMS/qemu
+	run -0 guest strace -qq -o /dev/null \
+		-e inject=io_uring_setup:error=EPERM "$DARKSHADOW" run -v -- true
+	[[ $output = *"pinned by AF_XDP"* ]]
 	run -0 guest env VICTIM_SHADOWED=1 VICTIM_LOCAL=/run/ds-local \
 		"$DARKSHADOW" run --pins=xdp --stats --verify -- \
 		"$VICTIMS/memory" /mnt/vm-host given_back opened_up \

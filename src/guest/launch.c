@@ -75,8 +75,13 @@ int launch_memory(struct tracer *tr)
 int launch_vm_memory(struct tracer *tr, enum pin_kind pins, const char **what)
 {
 	struct memory *m = &tr->memory;
-	int fd, err = frames_visible();
+	int fd, err = pins_possible();
 
+	*what = "the guest's kernel is too old: Linux 5.14 or later is needed"
+		" (MADV_POPULATE_WRITE)";
+	if (err)
+		return err;
+	err = frames_visible();
 	*what = "/proc/PID/pagemap shows no page frames: run as root, or `setcap"
 		" cap_sys_admin,cap_checkpoint_restore,cap_ipc_lock,"
 		"cap_sys_resource,cap_sys_ptrace+ep` this program";
@@ -84,7 +89,7 @@ int launch_vm_memory(struct tracer *tr, enum pin_kind pins, const char **what)
 		return err;
 	*what = "pinning memory: io_uring is refused here (see sysctl"
 		" kernel.io_uring_disabled, a container's seccomp profile,"
-		" Linux before 5.13), and so are AF_XDP sockets (CAP_NET_RAW,"
+		" CONFIG_IO_URING), and so are AF_XDP sockets (CAP_NET_RAW,"
 		" CONFIG_XDP_SOCKETS)";
 	if (pins == PIN_IO_URING)
 		*what = "pinning memory by io_uring";
@@ -99,6 +104,8 @@ int launch_vm_memory(struct tracer *tr, enum pin_kind pins, const char **what)
 		m->pinner = NULL;
 		return err;
 	}
+	log_info("memory is pinned by %s", m->pinner->kind == PIN_XDP ?
+		 "AF_XDP sockets" : "io_uring");
 	*what = "guest memory (memfd)";
 	fd = fcntl(m->arena.fd, F_DUPFD_CLOEXEC, 0);
 	err = fd < 0 ? -errno : memory_file(m, fd, &m->arena_file);

@@ -440,6 +440,12 @@ int frames_read(int pagemap, uint64_t start, uint64_t n, uint64_t *out)
 	return 0;
 }
 
+int pins_possible(void)
+{
+	/* Of no pages at all: only the advice is looked at. */
+	return madvise(NULL, 0, MADV_POPULATE_WRITE) < 0 ? -errno : 0;
+}
+
 int frames_visible(void)
 {
 	int pagemap cleanup_fd = open("/proc/self/pagemap",

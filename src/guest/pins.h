@@ -134,6 +134,9 @@ void file_frames_drop(struct pinner *p, struct file_frames **list,
  */
 int frames_read(int pagemap, uint64_t start, uint64_t n, uint64_t *out);
 
+/* pins_possible() - 0, or -EINVAL: the kernel does not populate memory */
+int pins_possible(void);
+
 /* frames_visible() - 0, or -EPERM: PFNs read as 0 without CAP_SYS_ADMIN */
 int frames_visible(void);
 
