@@ -121,12 +121,9 @@ static:
 tests-built: $(BIN) $(UNITS) $(VICTIMS) $(VMTOOLS)
 	$(Q)$(MAKE) --no-print-directory static
 
-# Programs with sanitizers need more address space than User-Mode Linux gives.
-WHERE	= $(or $(VM),$(if $(SAN),loopback))
-
 check: deps-check
 	$(Q)$(MAKE) --no-print-directory tests-built
-	$(Q)BUILD=$(abspath $(BUILD)) tests/check.sh '$(T)' $(WHERE)
+	$(Q)BUILD=$(abspath $(BUILD)) tests/check.sh '$(T)' $(VM)
 
 # Ten minutes of a target and a guest that both do their worst.
 torture: deps-check
@@ -146,7 +143,7 @@ bench: $(BIN) $(BENCH)
 	$(Q)BUILD=$(abspath $(BUILD)) tests/bench/bench.sh $(BENCHFLAGS)
 
 bench-vm: deps-check
-	$(Q)$(MAKE) --no-print-directory $(BIN) $(BENCH) $(VMTOOLS)
+	$(Q)$(MAKE) --no-print-directory $(BIN) static $(BENCH) $(VMTOOLS)
 	$(Q)BUILD=$(abspath $(BUILD)) tests/vm/bench.sh $(BENCHFLAGS)
 
 demo: deps-build

@@ -24,6 +24,8 @@ bats_require_minimum_version 1.5.0
 common_setup() {
 	BUILD=$(cd "${BUILD:-$BATS_TEST_DIRNAME/../build}" && pwd)
 	DARKSHADOW=$BUILD/darkshadow
+	# As users take it into a guest; and no sanitizer works everywhere.
+	DS_STATIC=$BUILD/static/darkshadow
 	VICTIMS=$BUILD/victims
 	GUEST=${DS_GUEST:-/mnt/ds-host}
 	TESTDIR=$(mktemp -d "${TMPDIR:-/tmp}/ds-test.XXXXXX")
@@ -36,7 +38,7 @@ common_setup() {
 	DS_MORE=()
 	DAEMON=
 	RUN=
-	export BUILD DARKSHADOW VICTIMS GUEST HOSTDIR LOCALDIR NATIVEDIR
+	export BUILD DARKSHADOW DS_STATIC VICTIMS GUEST HOSTDIR LOCALDIR NATIVEDIR
 	# A file system of the guest alone; LOCALDIR is the host's, too.
 	VICTIM_LOCAL=$LOCALDIR
 	if [ -n "${DS_VM:-}" ]; then

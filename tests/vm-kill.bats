@@ -44,7 +44,7 @@ vm_daemon() {
 
 # in_guest [OPTION]... -- CMD... - `darkshadow run` there
 in_guest() {
-	guest "$DARKSHADOW" run --transport shm \
+	guest "$DS_STATIC" run --transport shm \
 		--forward "path:$GUEST=$HOSTDIR" "$@"
 }
 
@@ -91,6 +91,14 @@ in_guest_gone() {
 	[ "$status" -eq 125 ]
 	[[ ${lines[0]} == *"waiting for the host side"* ]]
 	[[ ${lines[-1]} == *"no daemon serves there"* ]]
+}
+
+@test "without a daemon the guest is its own host, and UML says it cannot be" {
+	run -125 guest "$DS_STATIC" run -f path:/mnt/x=/tmp -- true
+	[[ $output == *"no daemon serves at /dev/mmapper"*"47 bits"* ]]
+	run -125 guest "$DS_STATIC" run -t loopback -f path:/mnt/x=/tmp -- true
+	[ "${#lines[@]}" -eq 1 ]
+	[[ $output == *"47 bits"* ]]
 }
 
 @test "a run that comes before its daemon works when that is there" {

@@ -31,6 +31,8 @@ setup_file() {
 		--allow "path:/mnt/vm-host=$VMS/host" \
 		>"$VMS/uml.log" 2>&1 3>&- &
 	echo $! >"$VMS/uml.daemon"
+	DS_VM_DIR=$VMS/uml "$VM/guest" "$BUILD/static/darkshadow" run -q \
+		--transport shm -- true 3>&-
 }
 
 teardown_file() {
@@ -62,7 +64,7 @@ guest() {
 
 # ds_run [OPTION]... -- CMD... - there, with what the daemon allows
 ds_run() {
-	guest "$DARKSHADOW" run "$@"
+	guest "$DS_STATIC" run "$@"
 }
 
 # each FUNCTION - for both machines; the first that fails is named
@@ -181,7 +183,7 @@ print(os.pread(f, 16, 4090).decode())'
 @test "a run without the capabilities for page frames says what it needs" {
 	bare() {
 		run -125 guest setpriv --bounding-set -sys_admin \
-			--inh-caps -sys_admin -- "$DARKSHADOW" run -- true
+			--inh-caps -sys_admin -- "$DS_STATIC" run -- true
 		[[ $output = *"shows no page frames"*setcap* ]]
 	}
 	each bare
@@ -217,7 +219,7 @@ run-qemu" ]
 
 @test "over its budget a shadow forgets what was not needed for longest" {
 	budget() {
-		guest env VICTIM_SHADOWED=1 "$DARKSHADOW" run --stats \
+		guest env VICTIM_SHADOWED=1 "$DS_STATIC" run --stats \
 			--verify --max-regions 500 -- "$VICTIMS/memory" \
 			/mnt/vm-host scattered 2>&1 | tee "$TESTDIR/stats"
 		[ "${PIPESTATUS[0]}" -eq 0 ]
@@ -232,7 +234,7 @@ run-qemu" ]
 @test "files that shrink, memory of odd kinds and in far places" {
 	odd() {
 		run -0 guest env VICTIM_SHADOWED=1 \
-			VICTIM_LOCAL=/run/ds-local "$DARKSHADOW" run --stats \
+			VICTIM_LOCAL=/run/ds-local "$DS_STATIC" run --stats \
 			--verify -- "$VICTIMS/memory" /mnt/vm-host truncated \
 			opened_up dev_zero given_back lists_far_away \
 			reservations sysv_shared deep_stack
@@ -249,10 +251,10 @@ run-qemu" ]
 	[[ $output = *"expected io_uring or xdp"* ]]
 	export DS_VM_DIR=$VMS/qemu
 	run -0 guest strace -qq -o /dev/null \
-		-e inject=io_uring_setup:error=EPERM "$DARKSHADOW" run -v -- true
+		-e inject=io_uring_setup:error=EPERM "$DS_STATIC" run -v -- true
 	[[ $output = *"pinned by AF_XDP"* ]]
 	run -0 guest env VICTIM_SHADOWED=1 VICTIM_LOCAL=/run/ds-local \
-		"$DARKSHADOW" run --pins=xdp --stats --verify -- \
+		"$DS_STATIC" run --pins=xdp --stats --verify -- \
 		"$VICTIMS/memory" /mnt/vm-host given_back opened_up \
 		reservations deep_stack
 	[[ $output == *"pages compared, 0 stale"* ]]

@@ -38,7 +38,7 @@ machine() {
 # holds - memory of all kinds is what it should be there
 holds() {
 	guest env VICTIM_SHADOWED=1 VICTIM_LOCAL=/run/ds-local \
-		"$DARKSHADOW" run --transport shm --verify --stats \
+		"$DS_STATIC" run --transport shm --verify --stats \
 		--forward "path:$GUEST=$HOSTDIR" -- "$VICTIMS/memory" \
 		"$GUEST" anonymous everywhere mapped_files fork_private \
 		2>&1 | tee "$TESTDIR/stats"

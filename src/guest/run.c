@@ -335,8 +335,12 @@ static int find_daemon(struct client *c)
 	ops = transport_find(dev.kind == DEVICE_DOORBELL ? "hypercall" : "shm",
 			     &args);
 	err = transport_connect(&c->t, ops, dev.path);
-	log_info("%s at %s: %s", ops->name, dev.path,
-		 err ? strerror(-err) : "a daemon is there");
+	if (err)
+		log_warn("no daemon serves at %s: the sibling host is this"
+			 " machine itself (to wait for a daemon: --transport"
+			 " %s)", dev.path, ops->name);
+	else
+		log_info("%s at %s: a daemon is there", ops->name, dev.path);
 	return err;
 }
 

@@ -368,6 +368,19 @@ static int birth(struct nursery *n, struct birth *b, unsigned long flags,
 	}
 }
 
+/* Could the capsule be mapped where it has to be? 0 or -ENOMEM. */
+static int check_room(void)
+{
+	void *p = mmap((void *)CAPSULE_BASE, PAGE_BYTES, PROT_NONE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1,
+		       0);
+
+	if (p == MAP_FAILED)
+		return errno == ENOMEM ? -ENOMEM : 0;
+	munmap(p, PAGE_BYTES);
+	return 0;
+}
+
 int nursery_new(const struct rules *policy, const struct ram *ram,
 		struct nursery **out, char err[SANDBOX_ERR_MAX])
 {
@@ -386,8 +399,14 @@ int nursery_new(const struct rules *policy, const struct ram *ram,
 	n->listener = s->pidfd = s->ctl_fd = -1;
 	s->nursery = n;
 	s->base = CAPSULE_BASE;
-	snprintf(err, SANDBOX_ERR_MAX, "building the first shadow");
-	rc = ctl_init(s);
+	snprintf(err, SANDBOX_ERR_MAX, "this kernel gives processes less than"
+		 " 47 bits of address space (as User-Mode Linux does): shadows"
+		 " cannot live here");
+	rc = check_room();
+	if (!rc)
+		snprintf(err, SANDBOX_ERR_MAX, "building the first shadow");
+	if (!rc)
+		rc = ctl_init(s);
 	if (!rc)
 		rc = sandbox_filter_shadow(policy, &filter);
 	if (!rc)

@@ -22,6 +22,9 @@ all=(test_os test_io test_posix test_fileio test_shutil test_fcntl
 	test_subprocess test_threading test_signal test_glob test_sqlite3
 	test_socket test_select test_poll test_epoll test_selectors
 	test_socketserver)
+# Modules for which sockets are forwarded. (In test_os asyncio waits for sockets
+# and local descriptors by one epoll descriptor.)
+net=" test_socket test_select test_poll test_epoll test_selectors test_socketserver "
 subset=(test_glob test_fileio test_shutil test_os)
 # Of test_os in the subset: what is about files.
 subset_os=(FileTests StatAttributeTests UtimeTests WalkTests FwalkTests
@@ -125,7 +128,7 @@ judged() {
 }
 
 main() {
-	local logs=() module verdict=0 begun
+	local logs=() forward module verdict=0 begun
 
 	parse "$@"
 	prepare
@@ -137,8 +140,12 @@ main() {
 		begun=$SECONDS
 		judged native "$module"
 		begun=$SECONDS
+		forward=(--forward all)
+		if [[ $net == *" $module "* ]]; then
+			forward+=(--forward net)
+		fi
 		judged shadowed "$module" "$build/darkshadow" run \
-			--forward all --forward net --
+			"${forward[@]}" --
 		logs+=("$work/logs/$module.native" "$work/logs/$module.shadowed")
 	done
 	[ ${#logs[@]} -gt 0 ] || die "no module to run"

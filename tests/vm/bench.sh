@@ -42,7 +42,7 @@ shadowed() {
 
 	shift 2
 	for mib in 64 1024; do
-		in_guest "$BUILD/darkshadow" run --transport shm --stats "$@" \
+		in_guest "$BUILD/static/darkshadow" run --transport shm --stats "$@" \
 			--forward "path:$guest=$work/host" -- \
 			"$bench" --memory "$guest" "$mib" \
 			>"$work/out" 2>"$work/err"
@@ -75,7 +75,7 @@ one_machine() {
 		--allow "path:$guest=$work/host" &
 	daemon=$!
 	in_guest "$bench" /run/ds-local | row "$vm" native
-	in_guest "$BUILD/darkshadow" run --transport shm \
+	in_guest "$BUILD/static/darkshadow" run --transport shm \
 		--forward "path:$guest=$work/host" -- "$bench" "$guest" |
 		row "$vm" forwarded
 	memory "$vm"

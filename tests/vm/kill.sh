@@ -241,7 +241,7 @@ channels_free() {
 
 start_run() {
 	rm -f "$work/stop"
-	guest "$BUILD/darkshadow" run --transport shm --timeout 3 \
+	guest "$BUILD/static/darkshadow" run --transport shm --timeout 3 \
 		--forward "path:$guest_dir=$work/files" -- \
 		"$BUILD/victims/mortal" "$guest_dir" 4 "$RANDOM" "$work/stop" \
 		>"$work/run.out" 2>"$work/run.err" &
@@ -273,7 +273,7 @@ check_round() {
 	start_daemon
 	eventually 10 guest_clean || fail "left in the guest"
 	eventually 10 channels_free || fail "channels are taken"
-	[ "$(guest "$BUILD/darkshadow" run --transport shm --timeout 20 \
+	[ "$(guest "$BUILD/static/darkshadow" run --transport shm --timeout 20 \
 		--forward "path:$guest_dir=$work/files" -- \
 		cat "$guest_dir/a" 2>"$work/run.err")" = hello ] ||
 		fail "the next run does not work"

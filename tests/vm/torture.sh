@@ -87,7 +87,7 @@ guest sh -c "$noise" sh "$modules" "$BUILD/vm/probe" 2>>"$work/noise" &
 
 status=0
 guest env VICTIM_SHADOWED=1 VICTIM_LOCAL=/run/ds-local \
-	"$BUILD/darkshadow" run --transport shm --stats --verify "$@" \
+	"$BUILD/static/darkshadow" run --transport shm --stats --verify "$@" \
 	--forward "path:/mnt/ds-torture=$work/files" -- \
 	"$BUILD/victims/torture" /mnt/ds-torture "$seconds" "$seed" \
 	>"$work/out" 2>&1 || status=$?

@@ -38,8 +38,8 @@ trap 'exit 130' INT TERM
 	--transport "shm:$DS_VM_DIR/shm" --allow all \
 	>"$DS_VM_DIR/daemon.log" 2>&1 &
 DS_VM_DAEMON=$!
-DS_RUN="$BUILD/vm/guest $BUILD/darkshadow run --transport shm"
-if ! "$BUILD/vm/guest" "$BUILD/darkshadow" run --transport shm \
+DS_RUN="$BUILD/vm/guest $BUILD/static/darkshadow run --transport shm"
+if ! "$BUILD/vm/guest" "$BUILD/static/darkshadow" run --transport shm \
 	--forward all -- true; then
 	cat "$DS_VM_DIR/daemon.log" >&2
 	exit 125
