@@ -58,6 +58,10 @@ load helpers
 	victim races undumpable
 }
 
+@test "who is killed while it forks leaves nobody that waits for ever" {
+	victim races killed_forking
+}
+
 @test "two dots behind a link lead to the parent of what it names" {
 	victim races dotdot_link
 }

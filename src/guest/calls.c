@@ -392,8 +392,14 @@ void call_general(struct tracer *tr, struct task *t)
 /* A child that asks not to be traced would run past the gate. */
 static void call_clone(struct tracer *tr, struct task *t)
 {
-	uint64_t flags;
+	uint64_t flags = 0;
 
+	t->cloning = ++tr->clones;
+	t->u.a = 0;
+	if (t->nr == SYS_fork || t->nr == SYS_vfork) {
+		task_allow(tr, t);
+		return;
+	}
 	if (t->nr == SYS_clone) {
 		flags = t->args[0];
 	} else if (task_read(t, t->args[0], &flags, sizeof(flags)) !=
@@ -401,7 +407,6 @@ static void call_clone(struct tracer *tr, struct task *t)
 		task_allow(tr, t);
 		return;
 	}
-	t->u.a = 0;
 	if (!(flags & CLONE_VM) && flags & CLONE_CHILD_SETTID) {
 		uint64_t at = t->args[3];
 		uint32_t old;
@@ -510,6 +515,7 @@ static call_fn special(uint64_t nr)
 		[SYS_sendfile] = call_copy, [SYS_splice] = call_copy,
 		[SYS_tee] = call_copy, [SYS_copy_file_range] = call_copy,
 		[SYS_clone] = call_clone, [SYS_clone3] = call_clone,
+		[SYS_fork] = call_clone, [SYS_vfork] = call_clone,
 		[SYS_prctl] = call_prctl, [SYS_seccomp] = call_seccomp,
 		[SYS_epoll_pwait] = call_epoll_wait,
 		[SYS_epoll_pwait2] = call_epoll_wait,

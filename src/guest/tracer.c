@@ -22,6 +22,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/num.h"
+#include "process/proc.h"
 
 extern const uint8_t blob_gate[];
 
@@ -358,10 +359,35 @@ static void note_exit(struct tracer *tr, struct task *t)
 		shadow_drop(tr, t->proc);
 }
 
+static void task_end(struct tracer *tr, struct task *t, int status);
+
+/*
+ * A leader's end is the last that a process reports. A thread of which nothing
+ * was heard has taken the leader's id, by exec, and was killed before it could
+ * say so.
+ */
+static void end_others(struct tracer *tr, const struct task *leader,
+		       int status)
+{
+	struct task *t;
+
+	do {
+		size_t pos = 0;
+
+		while ((t = idmap_next(&tr->tasks, &pos)))
+			if (t != leader && t->proc == leader->proc)
+				break;
+		if (t)
+			task_end(tr, t, status);
+	} while (t);
+}
+
 static void task_end(struct tracer *tr, struct task *t, int status)
 {
 	struct proc *p = t->proc;
 
+	if (t->tid == p->pid)
+		end_others(tr, t, status);
 	idmap_take(&tr->tasks, (uint32_t)t->tid);
 	placement_end(tr, t);
 	note_exit(tr, t);
@@ -446,8 +472,77 @@ static void restore_ctid(struct task *t)
 
 static void settle_fate(struct tracer *tr, struct task *t);
 
-/* Values of tracer.early: how a child was seen before its parent told of it. */
-static char stopped_early, ended_early;
+/* --- children that stop before their parents have told of them -------------- */
+
+struct early {
+	pid_t tid;
+	uint64_t clones;	/* that had begun by then */
+};
+
+static void free_early(struct tracer *tr, pid_t tid)
+{
+	free(idmap_take(&tr->early, (uint32_t)tid));
+}
+
+/*
+ * One that is killed before its parent has told is not to be waited for: it
+ * reports nothing but that, and its end.
+ */
+static void stopped_early(struct tracer *tr, pid_t tid, int status)
+{
+	struct early *e;
+
+	if (!WIFSTOPPED(status) || status >> 16 == PTRACE_EVENT_EXIT) {
+		free_early(tr, tid);
+		if (WIFSTOPPED(status))
+			ptrace(PTRACE_CONT, tid, NULL, NULL);
+		return;
+	}
+	if (idmap_get(&tr->early, (uint32_t)tid))
+		return;
+	e = calloc(1, sizeof(*e));
+	if (!e || idmap_put(&tr->early, (uint32_t)tid, e) < 0) {
+		free(e);
+		kill(tid, SIGKILL);
+		return;
+	}
+	e->tid = tid;
+	e->clones = tr->clones;
+}
+
+/* Is anybody in a clone that may have been the child's? */
+static bool may_be_told(const struct tracer *tr, const struct early *e)
+{
+	size_t pos = 0;
+	const struct task *t;
+
+	while ((t = idmap_next(&tr->tasks, &pos)))
+		if (t->cloning && t->cloning <= e->clones)
+			return true;
+	return false;
+}
+
+/*
+ * A parent that is killed in its fork(2) tells of no child. Then it has not
+ * forked: the child ends, too, before its first instruction. A thread ends
+ * with its process.
+ */
+static void look_after_early(struct tracer *tr)
+{
+	const struct early *e;
+	size_t pos = 0;
+
+	while ((e = idmap_next(&tr->early, &pos))) {
+		struct proc_status status;
+
+		if (!may_be_told(tr, e) &&
+		    proc_status_read(e->tid, &status) == 0 &&
+		    status.tgid == e->tid)
+			kill(e->tid, SIGKILL);
+	}
+}
+
+/* --- clone ------------------------------------------------------------------ */
 
 /*
  * A thread has cloned and is stopped at that; the child is stopped or will be
@@ -459,16 +554,16 @@ static void task_cloned(struct tracer *tr, struct task *t, int event)
 	struct task *child = NULL;
 	struct proc *p = t->proc;
 	int status, err = 0;
-	const void *seen;
+	bool seen;
 	pid_t tid;
 
 	if (ptrace(PTRACE_GETEVENTMSG, t->tid, NULL, &msg) < 0)
 		return;
 	tid = (pid_t)msg;
-	seen = idmap_take(&tr->early, (uint32_t)tid);
-	if (seen == &ended_early ||
-	    (!seen && (remote_wait(tid, &status) < 0 ||
-		       !WIFSTOPPED(status)))) {
+	seen = idmap_get(&tr->early, (uint32_t)tid);
+	free_early(tr, tid);
+	/* It may have come and gone. */
+	if (!seen && (remote_wait(tid, &status) < 0 || !WIFSTOPPED(status))) {
 		restore_ctid(t);
 		resume(t, 0);
 		return;
@@ -493,11 +588,13 @@ static void task_cloned(struct tracer *tr, struct task *t, int event)
 		if (!err)
 			err = shadow_fork(tr, t->proc, p, flags);
 	}
-	if (!child || err) {
+	if (!child)
+		err = -ENOMEM;
+	if (err && err != -ESRCH)
 		log_err("process %d could not be followed into its child: %s",
-			t->tid, strerror(child ? -err : ENOMEM));
+			t->tid, strerror(-err));
+	if (err)
 		kill(tid, SIGKILL);
-	}
 	if (child)
 		task_return(tr, child, 0);
 	else
@@ -510,16 +607,23 @@ static void task_cloned(struct tracer *tr, struct task *t, int event)
 /*
  * exec: the other threads are gone, and the one that is left has the id of
  * the leader. It stands before the first instruction of the new program.
+ *
+ * -ESRCH: it has been killed, or is not known and will be. Then all is left as
+ * it was: the end of the leader is what comes next, and with it that of the
+ * process (end_others()).
  */
-static struct task *task_execed(struct tracer *tr, pid_t tid)
+static int task_execed(struct tracer *tr, pid_t tid, struct task **out)
 {
 	struct task *t, *old;
 	unsigned long former = 0;
 	struct mm *mm;
 	size_t pos = 0;
 
-	ptrace(PTRACE_GETEVENTMSG, tid, NULL, &former);
+	if (ptrace(PTRACE_GETEVENTMSG, tid, NULL, &former) < 0)
+		return -ESRCH;
 	t = idmap_get(&tr->tasks, (uint32_t)former);
+	if (!t)
+		return -ESRCH;
 	old = (pid_t)former == tid ? NULL : idmap_get(&tr->tasks,
 						      (uint32_t)tid);
 	if (old) {
@@ -532,16 +636,14 @@ static struct task *task_execed(struct tracer *tr, pid_t tid)
 		forward_unhold(tr, old);
 		task_free(old);
 	}
-	if (!t)
-		return NULL;
 	if (t->tid != tid) {
 		idmap_take(&tr->tasks, (uint32_t)t->tid);
 		t->tid = t->remote.tid = tid;
 		if (idmap_put(&tr->tasks, (uint32_t)tid, t) < 0)
-			return NULL;
+			return -ENOMEM;
 	}
 	if (mm_new(&tr->memory, &mm) < 0)
-		return NULL;
+		return -ENOMEM;
 	/* The ends of the other threads may yet be on their way to us. */
 	while ((old = idmap_next(&tr->tasks, &pos))) {
 		if (old->proc != t->proc)
@@ -559,21 +661,24 @@ static struct task *task_execed(struct tracer *tr, pid_t tid)
 	/* A shadow that stays hears of all that comes to be mapped. */
 	if (t->proc->shadow)
 		mm_view_attach(mm, &t->proc->view);
-	return t;
+	*out = t;
+	return 0;
 }
 
 static void handle_exec(struct tracer *tr, pid_t tid)
 {
-	struct task *t = task_execed(tr, tid);
-	int err = -ENOMEM;
+	struct task *t = NULL;
+	int err = task_execed(tr, tid, &t);
 
-	if (t && remote_get_regs(tid, &t->regs) == 0)
+	if (!err)
+		err = remote_get_regs(tid, &t->regs);
+	if (!err)
 		err = mem_setup(tr, t);
-	if (err && err != -ESRCH) {
+	if (err && err != -ESRCH)
 		log_err("process %d could not be prepared after exec: %s",
 			tid, strerror(-err));
+	if (err)
 		kill(tid, SIGKILL);
-	}
 	if (!t) {
 		ptrace(PTRACE_CONT, tid, NULL, NULL);
 		return;
@@ -762,11 +867,10 @@ static void handle_stop(struct tracer *tr, pid_t tid, int status)
 		return;
 	}
 	if (!t) {
-		/* A child whose parent has not yet told us of it. */
-		idmap_put(&tr->early, (uint32_t)tid, WIFSTOPPED(status) ?
-			  &stopped_early : &ended_early);
+		stopped_early(tr, tid, status);
 		return;
 	}
+	t->cloning = 0;
 	if (!WIFSTOPPED(status)) {
 		task_end(tr, t, status);
 		return;
@@ -888,6 +992,9 @@ static void catch_signals(void)
 
 int tracer_run(struct tracer *tr)
 {
+	struct early *early;
+	size_t pos = 0;
+
 	catch_signals();
 	while (tr->tasks.n > 0) {
 		int status;
@@ -899,6 +1006,7 @@ int tracer_run(struct tracer *tr)
 			placement_tick(tr);
 			transport_beat(&tr->client.t);
 			shadow_release(tr);
+			look_after_early(tr);
 			/* Also when stops leave it no time to be idle. */
 			look_after_daemon(tr);
 		}
@@ -919,5 +1027,7 @@ int tracer_run(struct tracer *tr)
 		look_after_daemon(tr);
 	}
 	look_after_daemon(tr);
+	while ((early = idmap_next(&tr->early, &pos)))
+		free(early);
 	return 0;
 }

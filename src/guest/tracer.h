@@ -107,6 +107,7 @@ struct task {
 	bool holds;		/* counted in pinner.held */
 	bool in_exec;		/* do_exec() in execcalls.c */
 	bool in_native;		/* task_native_later() */
+	uint64_t cloning;	/* which of all clones it is in; 0: none */
 	bool exiting;
 	bool placed;		/* kept on the tracer's core, ... */
 	cpu_set_t cpus;		/* ... its own set being this */
@@ -156,7 +157,8 @@ struct tracer {
 	int hidden;		/* the first hidden descriptor's number */
 	int sock;		/* our end of HIDDEN_SOCK */
 	struct idmap tasks;	/* by tid */
-	struct idmap early;	/* tids that stopped before we knew them */
+	struct idmap early;	/* by tid: who stopped before we knew them */
+	uint64_t clones;	/* calls that have begun */
 	struct sites *site_decoder;
 	struct idmap sites;	/* in files, that were looked at */
 	uint32_t next_shadow;

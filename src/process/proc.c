@@ -68,6 +68,7 @@ int proc_status_read(pid_t pid, struct proc_status *out)
 		return (int)len;
 	/* The first line is a name, in which line ends are escaped. */
 	*out = (struct proc_status){
+		.tgid = status_number(text, "\nTgid:", 0),
 		.ppid = status_number(text, "\nPPid:", 0),
 		.tracer = status_number(text, "\nTracerPid:", 0),
 		.uid = (uid_t)status_number(text, "\nUid:", 1),

@@ -24,6 +24,7 @@ int proc_args_read(pid_t pid, struct proc_args *out);
 void proc_args_fini(struct proc_args *args);
 
 struct proc_status {
+	pid_t tgid;		/* of the process, whose thread pid may be */
 	pid_t ppid;
 	pid_t tracer;		/* 0: nobody */
 	uid_t uid;		/* effective */

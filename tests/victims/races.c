@@ -532,6 +532,57 @@ static void dotdot_link(void)
 	reap(pid);
 }
 
+static void *bear(void *thread)
+{
+	for (;;) {
+		pthread_t other;
+
+		if (thread)
+			pthread_create(&other, NULL, bear, NULL);
+		else if (fork() == 0)
+			_exit(0);
+	}
+	return NULL;
+}
+
+static pthread_barrier_t executing;
+
+static void *exec_over(void *arg)
+{
+	(void)arg;
+	pthread_barrier_wait(&executing);
+	execlp("true", "true", NULL);
+	_exit(1);
+}
+
+/*
+ * Whoever is killed while it forks, or creates a thread, leaves nobody who
+ * waits for ever: all that it left can be reaped.
+ */
+static void killed_forking(void)
+{
+	sys(prctl(PR_SET_CHILD_SUBREAPER, 1));
+	for (int i = 0; i < fewer(300); i++) {
+		pid_t pid = (pid_t)sys(fork());
+
+		if (pid == 0) {
+			pthread_t thread;
+
+			setpgid(0, 0);
+			if (i % 3 == 2) {
+				pthread_barrier_init(&executing, NULL, 2);
+				pthread_create(&thread, NULL, exec_over, NULL);
+				pthread_barrier_wait(&executing);
+			}
+			bear(i % 3 == 1 ? &thread : NULL);
+		}
+		usleep((useconds_t)(rand() % 5000));
+		kill(pid, SIGKILL);
+		while (wait(NULL) > 0)
+			;
+	}
+}
+
 int main(int argc, char **argv)
 {
 	static const struct victim_case cases[] = {
@@ -539,7 +590,7 @@ int main(int argc, char **argv)
 		CASE(own_filter), CASE(own_filter_kills), CASE(mask_kept),
 		CASE(shrunk), CASE(epoll_mask), CASE(select_hangup),
 		CASE(select_closed), CASE(splice_full), CASE(unlink_proc),
-		CASE(undumpable), CASE(dotdot_link),
+		CASE(undumpable), CASE(dotdot_link), CASE(killed_forking),
 	};
 
 	if (argc == 4 && strcmp(argv[1], ROUND) == 0) {
