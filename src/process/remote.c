@@ -3,7 +3,9 @@
 #include "process/remote.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
@@ -42,24 +44,35 @@ void remote_set_call(struct user_regs_struct *regs, uint64_t nr,
 	regs->r9 = args[5];
 }
 
+/* Is SIGKILL in the set that a line of /proc/PID/status shows? */
+static bool has_sigkill(const char *text, const char *name)
+{
+	const char *line = strstr(text, name);
+
+	return line && strtoull(line + strlen(name), NULL, 16) &
+		       1ULL << (SIGKILL - 1);
+}
+
 bool remote_gone(pid_t tid)
 {
 	char path[64], *text cleanup_free = NULL, *state;
-	bool zombie;
 
-	snprintf(path, sizeof(path), "/proc/%d/stat", tid);
+	snprintf(path, sizeof(path), "/proc/%d/status", tid);
 	if (fd_read_all(path, 4096, &text) < 0)
 		return true;
-	state = strrchr(text, ')');	/* proc_pid_stat(5): behind the name */
-	zombie = state && (state[2] == 'Z' || state[2] == 'X');
-	return zombie;
+	/* The first line is a name, in which line ends are escaped. */
+	state = strstr(text, "\nState:\t");
+	return (state && (state[8] == 'Z' || state[8] == 'X')) ||
+	       has_sigkill(text, "\nSigPnd:\t") ||
+	       has_sigkill(text, "\nShdPnd:\t");
 }
 
 /*
  * A SIGKILL takes a thread out of any stop, and resuming it then may let it
  * end without a word: a group leader is not reported before the last of its
- * threads, which may be waiting for us. The callers' tick (SIGALRM) makes us
- * look.
+ * threads, and the first process of a namespace (pid_namespaces(7)) not before
+ * all others in it, which may be waiting for us. The callers' tick (SIGALRM)
+ * makes us look.
  */
 int remote_wait(pid_t tid, int *status)
 {

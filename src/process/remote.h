@@ -65,7 +65,7 @@ int remote_wait(pid_t tid, int *status);
 
 /*
  * remote_gone() - has the thread ended, as far as it goes while others of its
- * process have not?
+ * process have not, or been killed?
  */
 bool remote_gone(pid_t tid);
 
