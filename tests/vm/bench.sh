@@ -62,6 +62,7 @@ memory() {
 	if in_guest test -e "$thp"; then
 		in_guest sh -c "echo madvise >$thp"
 		shadowed "$1" "huge pages"
+		shadowed "$1" "huge, xdp" --pins=xdp
 		in_guest sh -c "echo never >$thp"
 	fi
 	shadowed "$1" "small pages" --huge=0
