@@ -27,8 +27,9 @@
  * files wait until the shadows have been told (pinner_release()), and all of
  * them as long as the host may use a frame that no shadow maps: nobody knows
  * what the shadows do (the daemon is gone, a shadow could not be ended), or
- * direct I/O is under way to what was memory when it began (held). When the tracer is killed its keeper has the
- * descriptors, and waits for the host side (wire/channel.c).
+ * direct I/O is under way to what was memory when it began (held). When the
+ * tracer is killed its keeper has the descriptors, and waits for the host side
+ * (wire/channel.c).
  */
 #ifndef GUEST_PINS_H
 #define GUEST_PINS_H
