@@ -421,9 +421,8 @@ static int64_t arena_brk(struct tracer *tr, struct task *t)
 	struct region *last;
 	int64_t r = 0;
 
-	if (want < mm->brk_start || want > 1ULL << 47) {
+	if (want < mm->brk_start || want > 1ULL << 47)
 		return (int64_t)mm->brk;
-	}
 	if (new_end < old_end) {
 		uint64_t from = max_u64(new_end, page_up(mm->brk_start));
 

@@ -369,17 +369,17 @@ static void task_end(struct tracer *tr, struct task *t, int status);
 static void end_others(struct tracer *tr, const struct task *leader,
 		       int status)
 {
-	struct task *t;
-
-	do {
+	while (leader->proc->ntasks > 1) {
+		struct task *t;
 		size_t pos = 0;
 
 		while ((t = idmap_next(&tr->tasks, &pos)))
 			if (t != leader && t->proc == leader->proc)
 				break;
-		if (t)
-			task_end(tr, t, status);
-	} while (t);
+		if (!t)
+			return;
+		task_end(tr, t, status);
+	}
 }
 
 static void task_end(struct tracer *tr, struct task *t, int status)
@@ -716,19 +716,13 @@ static void settle_fate(struct tracer *tr, struct task *t)
 
 /* --- signals ------------------------------------------------------------- */
 
-/* Does the process have a handler for the signal? (proc_pid_status(5)) */
+/* Does the process have a handler for the signal? */
 static bool is_caught(pid_t tid, int sig)
 {
-	char path[64], *text cleanup_free = NULL, *line;
-	unsigned long long caught;
+	struct proc_status status;
 
-	snprintf(path, sizeof(path), "/proc/%d/status", tid);
-	if (fd_read_all(path, 1 << 20, &text) < 0)
-		return false;
-	line = strstr(text, "\nSigCgt:");
-	if (!line || sscanf(line + 8, "%llx", &caught) != 1)
-		return false;
-	return caught >> (sig - 1) & 1;
+	return proc_status_read(tid, &status) == 0 &&
+	       proc_has_signal(status.caught, sig);
 }
 
 static bool inside_gate(const struct task *t)

@@ -57,9 +57,17 @@ static int status_number(const char *text, const char *key, int field)
 	return v[field];
 }
 
+static uint64_t status_signals(const char *text, const char *key)
+{
+	const char *at = strstr(text, key);
+
+	return at ? strtoull(at + strlen(key), NULL, 16) : 0;
+}
+
 int proc_status_read(pid_t pid, struct proc_status *out)
 {
 	char path[64], *text cleanup_free = NULL;
+	const char *state;
 	ssize_t len;
 
 	snprintf(path, sizeof(path), "/proc/%d/status", pid);
@@ -67,11 +75,17 @@ int proc_status_read(pid_t pid, struct proc_status *out)
 	if (len < 0)
 		return (int)len;
 	/* The first line is a name, in which line ends are escaped. */
+	state = strstr(text, "\nState:\t");
 	*out = (struct proc_status){
 		.tgid = status_number(text, "\nTgid:", 0),
 		.ppid = status_number(text, "\nPPid:", 0),
 		.tracer = status_number(text, "\nTracerPid:", 0),
 		.uid = (uid_t)status_number(text, "\nUid:", 1),
+		.state = state ? state[8] : '\0',
+		/* The thread's own, and those of its process. */
+		.pending = status_signals(text, "\nSigPnd:") |
+			   status_signals(text, "\nShdPnd:"),
+		.caught = status_signals(text, "\nSigCgt:"),
 	};
 	return out->ppid < 0 || out->tracer < 0 ? -EPROTO : 0;
 }

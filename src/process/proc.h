@@ -9,6 +9,7 @@
 #define PROCESS_PROC_H
 
 #include <limits.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -28,9 +29,18 @@ struct proc_status {
 	pid_t ppid;
 	pid_t tracer;		/* 0: nobody */
 	uid_t uid;		/* effective */
+	char state;		/* R, S, Z ...; 0: not told */
+	uint64_t pending;	/* signals, as a set: bit n - 1 is signal n */
+	uint64_t caught;
 };
 
-int proc_status_read(pid_t pid, struct proc_status *out); /* 0 or -errno */
+/* proc_status_read() - of a process or a thread; 0 or -errno */
+int proc_status_read(pid_t pid, struct proc_status *out);
+
+static inline bool proc_has_signal(uint64_t set, int sig)
+{
+	return set >> (sig - 1) & 1;
+}
 
 /*
  * proc_link() - where /proc/PID/WHAT leads ("exe", "fd/3")

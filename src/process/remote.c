@@ -4,16 +4,13 @@
 
 #include <errno.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "base/fd.h"
 #include "capsule/abi.h"
+#include "process/proc.h"
 
 static long pt(unsigned int req, pid_t tid, void *addr, void *data)
 {
@@ -44,27 +41,12 @@ void remote_set_call(struct user_regs_struct *regs, uint64_t nr,
 	regs->r9 = args[5];
 }
 
-/* Is SIGKILL in the set that a line of /proc/PID/status shows? */
-static bool has_sigkill(const char *text, const char *name)
-{
-	const char *line = strstr(text, name);
-
-	return line && strtoull(line + strlen(name), NULL, 16) &
-		       1ULL << (SIGKILL - 1);
-}
-
 bool remote_gone(pid_t tid)
 {
-	char path[64], *text cleanup_free = NULL, *state;
+	struct proc_status status;
 
-	snprintf(path, sizeof(path), "/proc/%d/status", tid);
-	if (fd_read_all(path, 4096, &text) < 0)
-		return true;
-	/* The first line is a name, in which line ends are escaped. */
-	state = strstr(text, "\nState:\t");
-	return (state && (state[8] == 'Z' || state[8] == 'X')) ||
-	       has_sigkill(text, "\nSigPnd:\t") ||
-	       has_sigkill(text, "\nShdPnd:\t");
+	return proc_status_read(tid, &status) < 0 || status.state == 'Z' ||
+	       status.state == 'X' || proc_has_signal(status.pending, SIGKILL);
 }
 
 /*

@@ -18,13 +18,13 @@ python=/usr/bin/python3
 module_limit=3600
 test_limit=900
 
-all=(test_os test_io test_posix test_fileio test_shutil test_fcntl
-	test_subprocess test_threading test_signal test_glob test_sqlite3
-	test_socket test_select test_poll test_epoll test_selectors
-	test_socketserver)
 # Modules for which sockets are forwarded. (In test_os asyncio waits for sockets
 # and local descriptors by one epoll descriptor.)
-net=" test_socket test_select test_poll test_epoll test_selectors test_socketserver "
+net=(test_socket test_select test_poll test_epoll test_selectors
+	test_socketserver)
+all=(test_os test_io test_posix test_fileio test_shutil test_fcntl
+	test_subprocess test_threading test_signal test_glob test_sqlite3
+	"${net[@]}")
 subset=(test_glob test_fileio test_shutil test_os)
 # Of test_os in the subset: what is about files.
 subset_os=(FileTests StatAttributeTests UtimeTests WalkTests FwalkTests
@@ -141,7 +141,7 @@ main() {
 		judged native "$module"
 		begun=$SECONDS
 		forward=(--forward all)
-		if [[ $net == *" $module "* ]]; then
+		if [[ " ${net[*]} " == *" $module "* ]]; then
 			forward+=(--forward net)
 		fi
 		judged shadowed "$module" "$build/darkshadow" run \
