@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 #
 # Golden pairs: sites/NAME.S has a system call at its label "site", and
-# sites/NAME.out says how guest/sites.c must judge it.
+# sites/NAME.out says how guest/sites.c must judge it, and what it would move.
 
 setup() {
 	tests=$BATS_TEST_DIRNAME
@@ -67,8 +67,24 @@ judge_golden() {
 	judge_golden mov-tail
 }
 
+@test "five bytes before leave the system call as it is" {
+	judge_golden full-before
+}
+
+@test "three bytes before take the system call along behind a branch" {
+	judge_golden partial-before
+}
+
 @test "a branch to the first byte of the window does no harm" {
 	judge_golden branch-to-start
+}
+
+@test "a branch to a system call that is left as it is does no harm" {
+	judge_golden branch-to-syscall
+}
+
+@test "a branch to a system call that is replaced is refused" {
+	judge_golden branch-to-replaced
 }
 
 @test "int \$0x80 is refused" {
@@ -83,8 +99,32 @@ judge_golden() {
 	judge_golden endbr
 }
 
-@test "neighbours that name their own address are refused" {
+@test "neighbours that count 32 bits from their end can be rewritten" {
 	judge_golden rip-relative
+}
+
+@test "a number behind such a displacement is not taken for it" {
+	judge_golden rip-relative-imm
+}
+
+@test "an address that is loaded before the site can be rewritten" {
+	judge_golden rip-relative-lea
+}
+
+@test "an address that is loaded after the site can be rewritten" {
+	judge_golden rip-relative-after
+}
+
+@test "a number behind a displacement after the site is no part of it" {
+	judge_golden rip-relative-after-imm
+}
+
+@test "neighbours that count from their end with a 32-bit address are refused" {
+	judge_golden eip-relative
+}
+
+@test "neighbours that note their own address are refused" {
+	judge_golden x87
 }
 
 @test "neighbours that branch are refused" {

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* refused: a retry loop leads to the syscall and behind it */
+/* refused: retry loops lead into what precedes the syscall and behind it */
 	.text
 	.fill	64, 1, 0x90
-	mov	$0x23, %eax
+	call	*%rbx
+	mov	%esi, %edi
+1:	xor	%eax, %eax
 site:	syscall
-1:	test	%eax, %eax
+2:	test	%eax, %eax
 	mov	%r12d, %eax
-	jg	site
-	jl	1b
+	jg	1b
+	jl	2b
 	ret
 	.fill	64, 1, 0x90
 
