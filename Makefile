@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# darkshadow: `make`, `make demo`, `make check [T=name] [VM=loopback|uml|qemu]`,
+# darkshadow: `make`, `make demo`, `make check [T=name] [VM=loopback|base|uml|qemu]`,
 # `make lint`
 #
 # Libraries, and why: capstone decodes instructions, argp is glibc's own command
@@ -71,10 +71,20 @@ $(BUILD)/%.o: %.c $(BUILD)/.flags
 	$(Q)$(CC) $(ALLC) -MMD -MP -c -o $@ $<
 
 # The blobs run where no sanitizer and no user flag may follow.
-$(BUILD)/capsule/gate.bin: capsule/gate.S capsule/abi.h capsule/batch.inc
+STUBFLAGS := -std=gnu11 $(WARN) -O2 -ffreestanding -fpie \
+	-mgeneral-regs-only -fno-stack-protector -fcf-protection=none \
+	-fno-jump-tables -fno-asynchronous-unwind-tables -fno-builtin
+$(BUILD)/capsule/stub.o: capsule/stub.c capsule/abi.h Makefile
 	$(call say,BLOB,$<)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) -I. -nostdlib -static -Wl,-Ttext=0,--build-id=none -o $@.elf $<
+	$(Q)$(CC) -I. $(STUBFLAGS) -c -o $@ $<
+
+$(BUILD)/capsule/gate.bin: capsule/gate.S capsule/gate.ld capsule/abi.h \
+		capsule/batch.inc $(BUILD)/capsule/stub.o
+	$(call say,BLOB,$<)
+	$(Q)$(CC) -I. -c -o $(@D)/gate.o $<
+	$(Q)$(CC) -nostdlib -static -Wl,-T,capsule/gate.ld,--build-id=none \
+		-o $@.elf $(@D)/gate.o $(BUILD)/capsule/stub.o
 	$(Q)objcopy -O binary -j .text $@.elf $@
 
 $(BUILD)/capsule/capsule.elf: capsule/capsule.S capsule/capsule.ld \
@@ -95,7 +105,7 @@ $(BUILD)/unit/%: tests/unit/%.c $(OBJ)
 
 # Victims are programs as users have them: no sanitizer, no house flags.
 STATIC_VICTIMS := $(BUILD)/victims/static $(BUILD)/victims/static-pie
-$(BUILD)/victims/%: tests/victims/%.c $(wildcard tests/victims/*.h)
+$(BUILD)/victims/%: tests/victims/%.c $(wildcard tests/victims/*.h) capsule/abi.h
 	$(call say,VICTIM,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE -I. -O1 -g -Wall -Wextra -pthread \

@@ -13,6 +13,13 @@
  * executor loads each field once, into a register, and what it may do with
  * them is the business of its seccomp filter alone.
  *
+ * Either side sleeps, when it has waited for long enough, on the word that the
+ * other publishes by, with the word's bit 0 set: whoever publishes exchanges
+ * the word, and wakes the other only if it finds the bit.
+ *
+ * A slot is a thread's, filled by the tracer, or a *lane*: any thread's that
+ * takes it, for one call, from the stub (gate.S).
+ *
  * Included by assembly as well as C: only #define outside __ASSEMBLER__.
  */
 #ifndef DARKSHADOW_ABI_H
@@ -24,15 +31,21 @@
  * (0xc0....) and by the shadow layouts of the address, memory and thread
  * sanitizers (compiler-rt: asan_mapping.h, msan.h, tsan_platform.h).
  */
-#define GATE_BASE	0x4d5000000000		/* gate code, in the target */
-#define GATE_SIZE	0x1000
-#define SLOT_BASE	0x4d5000010000		/* slots, in target and shadow */
+#define GATE_BASE	0x4d5000000000		/* gate and stub, in the target */
+#define GATE_SIZE	0x10000
+#define SITES_SIZE	0x1f0000		/* behind it: patched sites' code */
+#define TEXT_SIZE	(GATE_SIZE + SITES_SIZE) /* a power of two */
+#define SLOT_BASE	0x4d5000400000		/* slots, in target and shadow */
 /* Both are lower in a guest whose processes have 39 bits of address space
  * (User-Mode Linux), at the same distance. */
 #define GATE_BASE_39	0x4d50000000
 #define SLOT_STRIDE	0x4000			/* one slot and its scratch */
 #define SLOT_MAX	16384
 #define SLOT_AREA	(SLOT_STRIDE * SLOT_MAX)
+#define CTL_SLOTS	4			/* the first: struct stub_ctl */
+#define LANE_FIRST	CTL_SLOTS
+#define LANES		16
+#define SLOT_FIRST	(LANE_FIRST + LANES)	/* of threads */
 #define CAPSULE_BASE	0x4d6000000000		/* capsule, in the shadow */
 #define CAPSULE_TEXT	0x1000			/* its code ... */
 #define CAPSULE_CTL	0x4000			/* ... and the daemon's page */
@@ -46,25 +59,48 @@
 /* In a shadow: asks the daemon (SECCOMP_RET_USER_NOTIF) for descriptors. */
 #define MAGIC_NOTIFY	0xd5d6
 
-/* Slot fields, in bytes from the start of the slot. */
-#define SLOT_REQ_SEQ	0	/* u32, futex word of the executor */
+/* Slot fields, in bytes from the start of the slot: the request's line, */
+#define SLOT_REQ_SEQ	0	/* u32, even; bit 0: the executor sleeps */
 #define SLOT_OP		4	/* u32, enum below */
 #define SLOT_NR		8	/* u32, system call number */
 #define SLOT_NEWFD	12	/* u32, for SLOT_OPEN and SLOT_CLOSE */
 #define SLOT_ARGS	16	/* u64[6] */
-#define SLOT_RESP_SEQ	64	/* u32, futex word of the waiting target */
+/* the answer's, */
+#define SLOT_RESP_SEQ	64	/* u32, even; bit 0: the target sleeps */
 #define SLOT_SIGNAL	68	/* u32, signal the kernel sent for this call */
 #define SLOT_RESULT	72	/* s64 */
+/* and what is the target's own: */
 #define SLOT_POST	128	/* u32, not 0: the gate stops when done */
-#define SLOT_REGS	136	/* u64: rdi rsi rdx r10 r12 rcx r11 */
+#define SLOT_FREE	132	/* u32, of a lane: 1: it may be taken */
+#define SLOT_RDI	136	/* u64: the program's registers */
+#define SLOT_RSI	144
+#define SLOT_RDX	152
+#define SLOT_R10	160
+#define SLOT_R8		168
+#define SLOT_R9		176
+#define SLOT_R12	184
+#define SLOT_RSP	192
+#define SLOT_RIP	200	/* where it goes on */
+#define SLOT_FLAGS	208	/* as in r11, see STUB_FLAGS */
+#define SLOT_VALUE	216	/* rax when it goes on */
+#define SLOT_SITE	224	/* a lane's: struct site_code; 0: not a lane */
 /*
- * In a VM, where the host cannot wake the target: how often the gate looks
- * before it pauses, and the pause, which grows by an eighth each time up to
- * the maximum. 0: the gate is woken.
+ * How often the gate looks for the answer before it sleeps: that many times,
+ * which is adapted, up to the maximum. In a VM the host cannot wake the
+ * target: it then pauses, for a time that grows by an eighth each time up to a
+ * maximum; 0: the gate is woken.
  */
-#define SLOT_SPIN	192	/* u32 */
-#define SLOT_PAUSE	200	/* struct timespec, less than a second */
-#define SLOT_PAUSE_NS	208
+#define SLOT_RFLAGS	232	/* what r11 is when it goes on */
+#define SLOT_SPIN	240	/* u32 */
+#define SLOT_SPIN_MAX	244	/* u32 */
+#define SLOT_PAUSE	248	/* struct timespec, less than a second */
+#define SLOT_PAUSE_NS	256
+#define SLOT_CPU	264	/* u32, and one: where the target went to sleep */
+#define SLOT_RBX	272	/* of a lane's: for who interrupts the stub */
+#define SLOT_RBP	280
+#define SLOT_R13	288
+#define SLOT_R14	296
+#define SLOT_R15	304
 #define SLOT_PAUSE_MAX_NS 8000000
 #define SLOT_ASIDE	0x800	/* for what must leave the scratch alone */
 #define SLOT_SCRATCH	0x1000	/* two paths, or a table of calls to inject */
@@ -83,6 +119,20 @@
 #define SLOT_CLOSE	2
 
 /*
+ * Cycles of the time stamp counter: an executor that slept for less looks for
+ * its next request for a while; if it had looked for this one in vain, for a
+ * quarter of that. Some 0.15 ms: a wake-up across cores may take half of it.
+ */
+#define EXECUTOR_SOON	400000
+
+/*
+ * The segment whose limit is the number of the processor, and from bit 12 on that
+ * of the node: what getcpu(3) of the vdso looks at (GDT_ENTRY_CPUNODE in
+ * asm/segment.h).
+ */
+#define CPUNODE_SEGMENT	0x7b
+
+/*
  * r15 of an executor is 0, or the signal that the running call caused, set by
  * the daemon while the thread is stopped.
  *
@@ -93,6 +143,41 @@
 #define ERESTARTNOINTR	513
 #define ERESTARTNOHAND	514
 #define ERESTART_RESTARTBLOCK 516
+
+/*
+ * What the stub does with a call, by its number (stub_ctl.class). FD: local
+ * unless the first argument is a descriptor that stub_ctl.fds has; PATH: by the
+ * one path among the arguments. Numbers from CALL_NR_MAX on, descriptors from
+ * STUB_FDS on: the tracer's.
+ */
+#define STUB_LOCAL	0	/* made in place */
+#define STUB_FD		1
+#define STUB_TRAP	2	/* the tracer's: it stops */
+#define STUB_PATH	3
+#define STUB_FDS	1024
+#define STUB_RANGES	16
+#define STUB_DIRS	256
+#define STUB_DIR_MAX	116	/* bytes of a directory's name */
+#define STUB_DIR_UNKNOWN 0
+#define STUB_DIR_LOCAL	1
+#define STUB_DIR_HOST	2
+#define STUB_NRS	512	/* CALL_NR_MAX (wire/calls.h) */
+
+/* What stub_decide() says. */
+#define DECIDED_TRAP	0
+#define DECIDED_LOCAL	1
+#define DECIDED_FORWARD	2	/* the request is filled in */
+
+/* The code of one patched site, a copy of site_code in gate.S. */
+#define SITE_CODE_SIZE	256
+#define SITE_CODES	(SITES_SIZE / SITE_CODE_SIZE)
+
+/*
+ * The arithmetic flags without a stack, as lahf and seto leave them in ax: bits
+ * 8..15 are bits 0..7 of rflags, bit 0 is OF. In site_code they go to r11 and
+ * back, by way of rax, which is in rcx meanwhile.
+ */
+#define STUB_LANE_SIZE	64	/* the code that tries one lane */
 
 /* Entry size of a table of injected calls: nr and six arguments. */
 #define BATCH_ENTRY	56
@@ -123,34 +208,155 @@ struct slot {
 	uint64_t pad[6];
 
 	uint32_t post;
-	uint32_t pad2;
-	uint64_t rdi, rsi, rdx, r10, r12, rcx, r11;
-	uint32_t spin;
-	uint32_t pad3;
+	uint32_t free;
+	uint64_t rdi, rsi, rdx, r10, r8, r9, r12, rsp;
+	uint64_t rip, flags;
+	int64_t value;
+	uint64_t site;
+	uint64_t rflags;
+	uint32_t spin, spin_max;
 	int64_t pause_s, pause_ns;
+	uint32_t cpu, pad2;
+	uint64_t rbx, rbp, r13, r14, r15;
 };
 
 _Static_assert(offsetof(struct slot, args) == SLOT_ARGS, "abi");
 _Static_assert(offsetof(struct slot, resp_seq) == SLOT_RESP_SEQ, "abi");
 _Static_assert(offsetof(struct slot, result) == SLOT_RESULT, "abi");
 _Static_assert(offsetof(struct slot, post) == SLOT_POST, "abi");
-_Static_assert(offsetof(struct slot, rdi) == SLOT_REGS, "abi");
-_Static_assert(offsetof(struct slot, spin) == SLOT_SPIN, "abi");
+_Static_assert(offsetof(struct slot, free) == SLOT_FREE, "abi");
+_Static_assert(offsetof(struct slot, rdi) == SLOT_RDI, "abi");
+_Static_assert(offsetof(struct slot, rsp) == SLOT_RSP, "abi");
+_Static_assert(offsetof(struct slot, site) == SLOT_SITE, "abi");
+_Static_assert(offsetof(struct slot, spin_max) == SLOT_SPIN_MAX, "abi");
 _Static_assert(offsetof(struct slot, pause_s) == SLOT_PAUSE, "abi");
 _Static_assert(offsetof(struct slot, pause_ns) == SLOT_PAUSE_NS, "abi");
+_Static_assert(offsetof(struct slot, r15) == SLOT_R15, "abi");
+
+/* slot_answered() - has the request that seq published been answered? */
+static inline int slot_answered(const struct slot *s, uint32_t seq)
+{
+	return (__atomic_load_n(&s->resp_seq, __ATOMIC_ACQUIRE) & ~1u) == seq;
+}
+
+/* Memory that can be read without a fault: paths are looked at nowhere else. */
+struct stub_range {
+	uint64_t start, end;
+};
+
+/*
+ * What is known of a directory by the name that a path has for it: that all in
+ * it is the target's own, or that all below it is the host's and known by this
+ * very name there. What a symbolic link may change is forgotten when any target
+ * makes or moves one, and otherwise within a tick of the tracer's.
+ */
+struct stub_dir {
+	uint32_t seq;		/* odd: being written */
+	uint32_t generation;	/* that it is true for */
+	uint8_t verdict;	/* STUB_DIR_ */
+	uint8_t relative;	/* 1: to the working directory */
+	uint16_t len;
+	char text[STUB_DIR_MAX];
+};
+
+/* stub_dir_slot() - where a directory is looked for; relative: 0 or 1 */
+static inline uint32_t stub_dir_slot(const char *text, uint32_t len,
+				     uint32_t relative)
+{
+	uint32_t h = 2166136261u + relative;	/* FNV-1a */
+
+	for (uint32_t i = 0; i < len; i++)
+		h = (h ^ (uint8_t)text[i]) * 16777619u;
+	return (h ^ h >> 16) % STUB_DIRS;
+}
+
+/*
+ * What the tracer tells the stub, one an address space. The target can write
+ * it, as it can everything of its own: what may be forwarded is not decided
+ * here, but by the shadow's filter.
+ */
+struct stub_ctl {
+	uint8_t class[STUB_NRS];	/* STUB_, by call number */
+	uint8_t what[STUB_NRS];	/* bit i < 6: argument i points; */
+	uint8_t path[STUB_NRS];	/* where the path is: STUB_PATH_ */
+	uint32_t ready;		/* the shadow has been told all that is mapped */
+	uint32_t generation;	/* of what is known of directories; not 0 */
+	uint32_t cwd;		/* STUB_DIR_ */
+	uint32_t next_range;	/* the tracer's */
+	uint32_t pad[12];
+	uint32_t fds[STUB_FDS / 32];	/* not simply the target's */
+	uint32_t hosts[STUB_FDS / 32];	/* the host's */
+	uint32_t trees[STUB_FDS / 32];	/* so is all below these directories */
+	struct stub_range readable[STUB_RANGES];
+	struct stub_dir dirs[STUB_DIRS];
+};
+
+#define STUB_MAY_FORWARD 0x80	/* what[]: the shadow may carry it out */
+/* path[]: which argument it is, and which has AT_ flags (or 0). */
+#define STUB_PATH_INDEX	0x03
+#define STUB_PATH_DIRFD	0x04	/* the one before it is a directory's */
+#define STUB_PATH_FOLLOW 0x08	/* a final symbolic link is followed */
+#define STUB_PATH_FLAGS	4	/* shift */
+
+_Static_assert(sizeof(struct stub_ctl) <= CTL_SLOTS * SLOT_STRIDE, "abi");
+
+/* The code of a patched site begins with what is its own. */
+struct site_code {
+	uint64_t after;		/* in the trampoline, behind its `syscall` */
+	uint64_t trap;		/* in the trampoline: that `syscall` */
+	uint64_t rip;		/* behind the program's own `syscall` */
+	uint64_t class;		/* stub_ctl.class */
+	uint64_t fds;		/* stub_ctl.fds */
+	uint64_t stub;		/* gate_header.stub */
+};
 
 /* Both blobs begin with the offsets of their entry points. */
 struct gate_header {
 	uint32_t wait;		/* r12: slot; waits for the reply */
 	uint32_t one;		/* one injected call, then MAGIC_STOP */
 	uint32_t batch;		/* r12: table, r13: entries; then MAGIC_STOP */
+	uint32_t leave;		/* r12: slot; the way back to the program ... */
+	uint32_t left;		/* ... up to here; r12 or, then, r11: slot */
+	/* The stub: rcx: site_code, flags in r11. */
+	uint32_t stub;		/* tries one lane after the other, where ... */
+	uint32_t lane_taken;	/* ... it is ours if CF says so, */
+	uint32_t lane_r12;	/* ... r12 is it; offsets in a lane's code */
+	uint32_t stub_refuse;	/* there is none */
+	uint32_t stub_enter;	/* r12: lane */
+	uint32_t stub_saved;	/* all of the program is in it */
+	uint32_t stub_flags;	/* rflags as well; DF is clear from here */
+	uint32_t stub_published;	/* the request */
+	uint32_t stub_back;	/* r12: lane; to the program without it, ... */
+	uint32_t stub_trap;	/* ... to its trap, ... */
+	uint32_t stub_end;	/* ... up to here */
+	/* What sites' code is a copy of, and as offsets in it: */
+	uint32_t site_code;
+	uint32_t site_entry;	/* as at the program's `syscall` */
+	uint32_t site_save_rcx;	/* rax is in rcx ... */
+	uint32_t site_saved;	/* ... and back; flags are in r11 */
+	uint32_t site_local;	/* for a call made in place */
+	uint32_t site_local_rcx;
+	uint32_t site_local_flags;
+	uint32_t site_call;	/* its `syscall`: all is the program's */
+	uint32_t site_called;
+	uint32_t site_more;	/* flags are in r11 */
+	uint32_t site_refuse;	/* the same for the trap */
+	uint32_t site_refuse_rcx;
+	uint32_t site_refuse_flags;
+	uint32_t site_refused;
+	uint32_t site_stub;
+	uint32_t site_leave_trap;	/* r11: lane, which it lets go of */
+	uint32_t site_leave_local;
+	uint32_t site_leave_done;	/* rcx: rflags */
+	uint32_t site_end;
 	uint32_t size;
 };
 
 struct capsule_header {
 	uint32_t syscall;	/* any `syscall` instruction */
 	uint32_t batch;		/* as in the gate */
-	uint32_t executor;	/* r12: slot, r13d: last req_seq seen */
+	uint32_t executor;	/* r12: slot, r13d: last req_seq seen, rsp:
+				 * looks before it sleeps, rbx: of them, now */
 	uint32_t taken;		/* r13d has moved: the request is under way */
 	uint32_t called;	/* after the `syscall` made for the target */
 	uint32_t exit;		/* ends the thread */

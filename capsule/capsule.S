@@ -12,8 +12,10 @@
  * daemon injects those at capsule_syscall, or as a table at capsule_batch.
  * Executors run on their own.
  *
- * An executor: r12 slot, r13d the last req_seq seen, r15d a signal (abi.h).
- * Every field of the slot is read once: the target may change it meanwhile.
+ * An executor: r12 slot, r13d the last req_seq seen, r15d a signal (abi.h), rsp
+ * how often it looks for a request before it sleeps, and rbx how often this
+ * time: not at all where the last one was long in coming. Every field of the
+ * slot is read once: the target may change it meanwhile.
  */
 #include <asm/unistd_64.h>
 #include "abi.h"
@@ -52,21 +54,51 @@ capsule_exit:
 
 	.align	64
 executor:
-	mov	SLOT_REQ_SEQ(%r12), %r14d
-	cmp	%r13d, %r14d
-	jne	1f
+	mov	%rbx, %r14
+1:	mov	SLOT_REQ_SEQ(%r12), %eax
+	and	$-2, %eax
+	cmp	%r13d, %eax
+	jne	executor_take
+	dec	%r14
+	js	executor_sleep
+	pause
+	jmp	1b
+
+executor_sleep:
+	rdtsc
+	shl	$32, %rdx
+	lea	(%rdx,%rax), %r14		/* when */
+	mov	$EXECUTOR_SOON, %ebp
+	mov	$EXECUTOR_SOON / 4, %eax
+	test	%rbx, %rbx			/* looked for in vain? */
+	cmovnz	%eax, %ebp
+1:	lock btsl $0, SLOT_REQ_SEQ(%r12)
+	mov	SLOT_REQ_SEQ(%r12), %edx
+	mov	%edx, %eax
+	and	$-2, %eax
+	cmp	%r13d, %eax
+	jne	2f
 	lea	SLOT_REQ_SEQ(%r12), %rdi
 	xor	%esi, %esi			/* FUTEX_WAIT */
-	mov	%r13d, %edx
 	xor	%r10d, %r10d			/* no timeout */
 	mov	$__NR_futex, %eax
 	syscall
-	jmp	executor
+	jmp	1b
 
-1:	mov	%r14d, %r13d
+2:	mov	%eax, %ecx
+	rdtsc
+	shl	$32, %rdx
+	add	%rdx, %rax
+	sub	%r14, %rax
+	xor	%ebx, %ebx
+	cmp	%rbp, %rax
+	cmovb	%rsp, %rbx
+	mov	%ecx, %eax
+
+executor_take:
+	mov	%eax, %r13d
 executor_taken:
 	mov	SLOT_OP(%r12), %ebp
-	mov	SLOT_NEWFD(%r12), %ebx
 	cmp	$SLOT_CLOSE, %ebp
 	je	close_and_fill
 	mov	SLOT_NR(%r12), %eax
@@ -84,11 +116,11 @@ executor_called:
 	jae	respond
 
 	/* A new descriptor: move it to the number that the target chose. */
+	mov	SLOT_NEWFD(%r12), %esi
 	mov	%eax, %r14d
-	cmp	%eax, %ebx
+	cmp	%eax, %esi
 	je	respond
 	mov	%eax, %edi
-	mov	%ebx, %esi
 	xor	%edx, %edx
 	mov	$__NR_dup3, %eax
 	syscall
@@ -105,14 +137,15 @@ executor_called:
  * (EIO, EDQUOT) is what close(2) reports.
  */
 close_and_fill:
-	mov	%ebx, %edi
+	mov	SLOT_NEWFD(%r12), %ebp
+	mov	%ebp, %edi
 	mov	$__NR_dup, %eax
 	syscall
 	cmp	$-4095, %rax
 	jae	respond
 	mov	%eax, %r14d
 	mov	$SHADOW_FD_FILLER, %edi
-	mov	%ebx, %esi
+	mov	%ebp, %esi
 	xor	%edx, %edx
 	mov	$__NR_dup3, %eax
 	syscall
@@ -124,11 +157,16 @@ respond:
 	mov	%r15d, SLOT_SIGNAL(%r12)
 	mov	%rax, SLOT_RESULT(%r12)
 	xor	%r15d, %r15d
-	mov	%r13d, SLOT_RESP_SEQ(%r12)	/* publishes the result */
-	lea	SLOT_RESP_SEQ(%r12), %rdi
+	mov	%r13d, %eax
+	xchg	%eax, SLOT_RESP_SEQ(%r12)	/* publishes the result */
+	test	$1, %al
+	jz	executor
+	lea	SLOT_RESP_SEQ(%r12), %rdi	/* the target sleeps */
 	mov	$1, %esi			/* FUTEX_WAKE */
 	mov	$1, %edx
 	mov	$__NR_futex, %eax
+	syscall
+	mov	$__NR_sched_yield, %eax		/* it may need this very core */
 	syscall
 	jmp	executor
 capsule_end:

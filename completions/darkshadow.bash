@@ -132,7 +132,7 @@ _darkshadow_options() {
 	case $1 in
 	run)
 		echo '-f --forward= -p --policy= -t --transport= -s --stats
-			--eager= --max-regions= --huge= --verify --pins= --trace= --timeout= -q --quiet -v --verbose --help'
+			--eager= --max-regions= --huge= --no-patch --verify --pins= --trace= --timeout= -q --quiet -v --verbose --help'
 		;;
 	host)
 		echo '-t --transport= -p --policy= -a --allow= -m --vm=

@@ -3,8 +3,8 @@
 # check.sh - run the tests: check.sh [PATTERN [WHERE...]]; PATTERN is a test's
 # name without folder and suffix (launch, calls), "*" is all
 #
-# WHERE is loopback (and the unit tests), uml or qemu; without it: all three.
-# In a virtual machine run those tests whose file has the tag "vm", but for
+# WHERE is loopback (and the unit tests), base (loopback with --no-patch), uml or
+# qemu; without it: all four. In base and in a virtual machine run those tests whose file has the tag "vm", but for
 # tests that cannot (tests/helpers.bash); their names begin with the machine's.
 #
 # Output of bats and of the unit tests (TAP) goes through. The last line is
@@ -21,7 +21,7 @@ unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES
 pattern=${1:-*}
 [ $# -eq 0 ] || shift
 places=("$@")
-[ $# -gt 0 ] || places=(loopback uml qemu)
+[ $# -gt 0 ] || places=(loopback base uml qemu)
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 broken=0
@@ -68,13 +68,24 @@ loopback() {
 	fi
 }
 
-# machine KIND - what of the files can run there
-machine() {
-	local fit=()
-
+# fitting - fit has the files that can run elsewhere
+fitting() {
+	fit=()
 	[ ${#files[@]} -gt 0 ] &&
 		mapfile -t fit < <(grep -lE '^# bats file_tags=vm(,|$)' "${files[@]}")
-	[ ${#fit[@]} -gt 0 ] || return 0
+	[ ${#fit[@]} -gt 0 ]
+}
+
+base() {
+	fitting || return 0
+	echo "# without the fast tier"
+	BATS_TEST_NAME_PREFIX="base: " DS_OPTIONS=--no-patch behaviour \
+		"${bats[@]}" --filter-tags "vm,!not-base" "${fit[@]}"
+}
+
+# machine KIND - what of the files can run there
+machine() {
+	fitting || return 0
 	echo "# in a virtual machine: $1"
 	BATS_TEST_NAME_PREFIX="$1: " behaviour tests/vm/with.sh "$1" \
 		"${bats[@]}" --filter-tags "vm,!user,!not-vm,!not-$1" "${fit[@]}"
@@ -83,8 +94,9 @@ machine() {
 for place in "${places[@]}"; do
 	case $place in
 	loopback) loopback ;;
+	base) base ;;
 	uml | qemu) machine "$place" ;;
-	*) echo "'$place' is not loopback, uml or qemu" >&2; exit 2 ;;
+	*) echo "'$place' is not loopback, base, uml or qemu" >&2; exit 2 ;;
 	esac
 done
 

@@ -2,13 +2,14 @@
 # helpers.bash - what the tests share: trees, ways to run, leak checks
 #
 # The same test files run on any transport: DS_RUN, when set, is the command
-# (words split at blanks) that takes the place of "$BUILD/darkshadow run".
+# (words split at blanks) that takes the place of "$BUILD/darkshadow run", and
+# DS_OPTIONS, words as well, is put behind that.
 #
 # In a virtual machine (tests/vm/with.sh, DS_VM=KIND) runs the whole of a file
 # that has the tag "vm", but for tests with a tag that tells where they cannot
 # hold, and a comment that tells why: "not-vm", "not-uml", "not-qemu". "user",
 # which is for tests with as_user, is such a tag, too: in a machine only root
-# can run. "no-vm-all": the test holds, but not with everything forwarded.
+# can run. "not-base": the test is of the fast tier. "no-vm-all": the test holds, but not with everything forwarded.
 # The trees are at the same places there, and visible to both sides.
 
 # "output", "status" and "stderr" are set by bats's own run.
@@ -132,6 +133,8 @@ shadowed() {
 	if [ -n "${DS_RUN:-}" ]; then
 		read -ra run <<<"$DS_RUN"
 	fi
+	# shellcheck disable=SC2206	# words
+	run+=(${DS_OPTIONS:-})
 	: >"$TESTDIR/has-run"
 	DS_TEST_MARK=$DS_MARK timeout --foreground -k 10 "$DS_TEST_TIMEOUT" \
 		"${DS_AS[@]}" "${run[@]}" "$@" 3>&-
@@ -151,6 +154,8 @@ ds_background() {
 	if [ -n "${DS_RUN:-}" ]; then
 		read -ra run <<<"$DS_RUN"
 	fi
+	# shellcheck disable=SC2206	# words
+	run+=(${DS_OPTIONS:-})
 	: >"$TESTDIR/has-run"
 	DS_TEST_MARK=$DS_MARK "${DS_AS[@]}" "${run[@]}" \
 		--forward "path:$GUEST=$HOSTDIR" "$@" <&0 3>&- &

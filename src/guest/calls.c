@@ -28,58 +28,6 @@
 #include "guest/tracer.h"
 #include "wire/calls.h"
 
-/* --- sites --------------------------------------------------------------- */
-
-/*
- * Where a site has been noted, and its key there: in a file it is the same
- * site in every address space that maps the file.
- */
-static struct idmap *site_notes(struct tracer *tr, struct task *t,
-				uint64_t addr, uint32_t *key)
-{
-	const struct region *r = mm_find(t->proc->mm, addr);
-	struct idmap *notes = &t->proc->mm->sites;
-
-	if (r && r->start <= addr && r->kind == REGION_FILE) {
-		notes = &tr->sites;
-		addr = (r->off + (addr - r->start)) ^ r->file->ino << 40 ^
-		       (uint64_t)r->file->dev << 24;
-	}
-	*key = (uint32_t)((addr * 0x9e3779b97f4a7c15ULL) >> 32);
-	*key += *key == 0;
-	return notes;
-}
-
-static void note_site(struct tracer *tr, struct task *t)
-{
-	uint64_t addr = t->regs.rip - 2, start = addr - 96;
-	uint8_t code[192];
-	struct idmap *notes;
-	struct site site;
-	uint32_t key;
-	ssize_t n, after;
-
-	if (!tr->site_decoder)
-		return;
-	notes = site_notes(tr, t, addr, &key);
-	if (idmap_get(notes, key) || idmap_put(notes, key, tr) < 0)
-		return;
-	n = task_read(t, start, code, 96);
-	if (n != 96) {		/* the mapping begins in between */
-		start = max_u64(page_down(addr), start);
-		n = task_read(t, start, code, addr - start);
-		if (n < 0 || (uint64_t)n != addr - start)
-			return;
-	}
-	after = task_read(t, addr, code + n, 96);
-	if (after < 2)
-		return;
-	sites_check(tr->site_decoder, code, (size_t)(n + after), (size_t)n,
-		    start, &site);
-	tr->stats.sites[site.verdict]++;
-	tr->stats.idioms[site.idiom]++;
-}
-
 /* --- the general case ---------------------------------------------------- */
 
 struct verdict {
@@ -163,6 +111,7 @@ static void judge_path(struct tracer *tr, struct task *t,
 		v->error = err;
 		return;
 	}
+	stub_learn(tr, t, dirfd, t->args[i], text);
 	switch (place.kind) {
 	case PLACE_LOCAL:
 		v->nlocal++;
@@ -560,11 +509,17 @@ void call_handle(struct tracer *tr, struct task *t)
 		refuse_foreign(tr, t);
 		return;
 	}
-	note_site(tr, t);
+	if (patch_site(tr, t))
+		return;
 	c = calls_get(t->nr);
 	if (!c) {
 		task_return(tr, t, -ENOSYS);
 		return;
+	}
+	if (c->flags & CALL_NAMES && !t->moves) {
+		t->moves = true;
+		tr->moving++;
+		stub_forget_names(tr);
 	}
 	handler = special(t->nr);
 	if (handler)

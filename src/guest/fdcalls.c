@@ -278,6 +278,7 @@ static void changed_dir(struct tracer *tr, struct task *t, int64_t result)
 	if (result == 0) {
 		t->proc->fs->host = true;
 		learn_cwd(tr, t);
+		stub_set_cwd(tr, t->proc);
 		/* Both sides have the directory: /proc/PID/cwd is true too. */
 		if (tr->all && t->proc->fs->cwd) {
 			strcpy((char *)t->slot + SLOT_SCRATCH,
@@ -297,6 +298,8 @@ static void local_chdir(struct tracer *tr, struct task *t, uint64_t arg)
 		t->proc->fs->host = false;
 		free(t->proc->fs->cwd);
 		t->proc->fs->cwd = NULL;
+		stub_set_cwd(tr, t->proc);
+		stub_forget_names(tr);
 	}
 	task_return(tr, t, r);
 }

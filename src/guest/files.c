@@ -10,16 +10,19 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "guest/path.h"
 #include "guest/tracer.h"
 
 #define HOSTFDS_MAX (1 << 20)	/* fs.nr_open */
 
-struct files *files_new(void)
+struct files *files_new(const struct tracer *tr)
 {
 	struct files *f = calloc(1, sizeof(*f));
 
-	if (f)
-		f->refs = 1;
+	if (!f)
+		return NULL;
+	f->refs = 1;
+	f->tr = tr;
 	return f;
 }
 
@@ -35,7 +38,7 @@ void files_unref(struct files *f)
 
 struct files *files_copy(const struct files *from)
 {
-	struct files *f = files_new();
+	struct files *f = files_new(from->tr);
 
 	for (size_t i = 0; f && i < from->n; i++) {
 		if (!from->v[i].path)
@@ -77,8 +80,10 @@ int files_set(struct files *f, int fd, const char *path, int flags)
 		f->n = n;
 	}
 	files_clear(f, fd);
-	f->v[fd] = (struct hostfd){ .path = copy, .flags = flags };
+	f->v[fd] = (struct hostfd){ .path = copy, .flags = flags,
+				    .tree = !path_is_mixed(f->tr, path) };
 	f->nhost++;
+	stub_set_fd(f->ctl, fd, true, f->v[fd].tree);
 	return 0;
 }
 
@@ -89,6 +94,7 @@ void files_clear(struct files *f, int fd)
 	free(f->v[fd].path);
 	f->v[fd] = (struct hostfd){ 0 };
 	f->nhost--;
+	stub_set_fd(f->ctl, fd, false, false);
 }
 
 struct fs *fs_new(void)

@@ -67,7 +67,7 @@ static void put_runs(struct program *p, uint64_t gate)
 			put(p, JUMP(BPF_JMP | BPF_JGE | BPF_K, end, 7, 0));
 			put(p, LOAD(instruction_pointer));
 			put(p, STMT(BPF_ALU | BPF_AND | BPF_K,
-				    (uint32_t)~(GATE_SIZE - 1)));
+				    (uint32_t)~(TEXT_SIZE - 1)));
 			put(p, JUMP(BPF_JMP | BPF_JEQ | BPF_K,
 				    (uint32_t)gate, 0, 2));
 			put(p, STMT(BPF_LD | BPF_W | BPF_ABS,
@@ -189,5 +189,9 @@ void call_seccomp(struct tracer *tr, struct task *t)
 	r = task_native(tr, t, t->nr, t->args[0], t->args[1], (uint64_t)room,
 			t->args[3], t->args[4], 0);
 	mem_unmap_private(tr, t, (uint64_t)room, room_len);
+	if (r >= 0) {
+		t->proc->filtered = true;
+		stub_attach(tr, t->proc);
+	}
 	task_return(tr, t, r);
 }

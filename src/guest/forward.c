@@ -143,6 +143,7 @@ static void lose_shadow(struct tracer *tr, struct proc *p)
 	if (!tr->client.dead && request_drop(tr, p->shadow) == 0)
 		client_note_gone(&tr->client, p->shadow);
 	p->shadow_gone = true;
+	stub_abandon(p);
 }
 
 static void tell_or_lose(struct tracer *tr, struct proc *p)
@@ -159,31 +160,40 @@ void shadow_tell_all(struct tracer *tr, struct mm *mm)
 				 offsetof(struct proc, view)));
 }
 
-/* The guest physical address of the task's slot; 0: not in a VM. */
-static uint64_t slot_gpa(const struct tracer *tr, const struct task *t)
+/* The guest physical address of a slot; 0: not in a VM. */
+static uint64_t slot_gpa(const struct tracer *tr, const struct mm *mm,
+			 uint64_t gva)
 {
-	const uint64_t gva = task_slot_gva(t);
-	const struct region *r = mm_find(t->proc->mm, gva);
+	const struct region *r = mm_find(mm, gva);
 
 	return tracer_in_vm(tr) && r && r->start <= gva ? r->off + (gva - r->start) :
 						   0;
 }
 
-static int make_executor(struct tracer *tr, struct task *t)
+int executor_new(struct tracer *tr, struct proc *p, int index, uint32_t seq)
 {
 	struct msg m = { .type = MSG_THREAD_NEW };
 	int err;
 
-	m.thread.shadow = t->proc->shadow;
-	m.thread.thread = (uint32_t)t->slot_index;
-	m.thread.slot = task_slot_gva(t);
-	m.thread.seq = t->seq;
-	m.thread.slot_gpa = slot_gpa(tr, t);
+	m.thread.shadow = p->shadow;
+	m.thread.thread = (uint32_t)index;
+	m.thread.slot = memory_slots(&tr->memory) +
+			(uint64_t)index * SLOT_STRIDE;
+	m.thread.seq = seq;
+	m.thread.slot_gpa = slot_gpa(tr, p->mm, m.thread.slot);
 	err = client_request(&tr->client, &m, -1, NULL);
+	if (!err)
+		tr->stats.executors++;
+	return err;
+}
+
+static int make_executor(struct tracer *tr, struct task *t)
+{
+	int err = executor_new(tr, t->proc, t->slot_index, t->seq);
+
 	if (err)
 		return err;
 	t->executor = true;
-	tr->stats.executors++;
 	placement_new_executor(tr, t);
 	return 0;
 }
@@ -229,6 +239,8 @@ int shadow_ready_for(struct tracer *tr, struct task *t,
 		err = make_executor(tr, t);
 	if (!err && fresh)
 		err = enter_cwd(tr, t);
+	if (!err && p->files->ctl && !tracer_in_vm(tr))
+		stub_set_ready(p->files->ctl, true);
 	return err;
 }
 
@@ -390,18 +402,21 @@ static void publish(struct tracer *tr, struct task *t, uint32_t op,
 		    uint64_t nr, const uint64_t args[6], int newfd)
 {
 	struct slot *s = t->slot;
+	uint32_t old;
 
 	s->op = op;
 	s->nr = (uint32_t)nr;
 	s->newfd = (uint32_t)newfd;
 	memcpy(s->args, args, sizeof(s->args));
 	s->signal = 0;
-	s->spin = tracer_in_vm(tr) ? SPIN : 0;
+	s->spin = s->spin_max = tracer_in_vm(tr) ? SPIN : 0;
 	s->pause_s = 0;
 	s->pause_ns = tracer_in_vm(tr) ? PAUSE_MIN_NS : 0;
-	t->seq++;
-	__atomic_store_n(&s->req_seq, t->seq, __ATOMIC_RELEASE);
-	wake_executor(tr, t);
+	t->seq += 2;
+	t->pending = (struct pending){ s, t->slot_index, t->seq };
+	old = __atomic_exchange_n(&s->req_seq, t->seq, __ATOMIC_SEQ_CST);
+	if (old & 1)		/* it sleeps */
+		wake_executor(tr, t);
 }
 
 /* Waits for a word that is seen to be changed by the host, or for a while. */
@@ -410,7 +425,14 @@ static int await_word(const struct tracer *tr, uint32_t *word, uint32_t seen,
 {
 	struct timespec ts = { .tv_nsec = 100 * 1000 * 1000 };
 
-	if (tracer_in_vm(tr)) {
+	if (!tracer_in_vm(tr)) {
+		/* The executor wakes only who says that he sleeps. */
+		uint32_t old = __atomic_fetch_or(word, 1, __ATOMIC_SEQ_CST);
+
+		if ((old & ~1u) != (seen & ~1u))
+			return 0;
+		seen = old | 1;
+	} else {
 		for (int i = 0; i < SPIN; i++) {
 			if (__atomic_load_n(word, __ATOMIC_ACQUIRE) != seen)
 				return 0;
@@ -438,7 +460,7 @@ int64_t shadow_sync(struct tracer *tr, struct task *t, uint32_t op,
 		uint32_t seen = __atomic_load_n(&s->resp_seq,
 						__ATOMIC_ACQUIRE);
 
-		if (seen == t->seq)
+		if ((seen & ~1u) == t->seq)
 			return s->result;
 		/* Our own tick interrupts it more often than it times out. */
 		err = await_word(tr, &s->resp_seq, seen, &pause_ns);
@@ -505,14 +527,20 @@ void task_forward(struct tracer *tr, struct task *t, uint32_t op, uint64_t nr,
 	s->rsi = t->regs.rsi;
 	s->rdx = t->regs.rdx;
 	s->r10 = t->regs.r10;
+	s->r8 = t->regs.r8;
+	s->r9 = t->regs.r9;
 	s->r12 = t->regs.r12;
-	s->rcx = t->regs.rip;
-	s->r11 = t->regs.eflags;
+	s->rsp = t->regs.rsp;
+	s->rip = t->regs.rip;
+	s->rflags = t->regs.eflags;
+	s->flags = (t->regs.eflags & 0xff) << 8 | (t->regs.eflags >> 11 & 1);
+	s->site = 0;
 	s->post = then || tr->trace || tr->want_stats || t->remote.masked ||
 		  t->proc->mm->writes_files;
 	t->in_gate = true;
 	t->cancelled = false;
 	tr->stats.forwarded++;
+	stub_add_lane(tr, t);
 	if (tr->trace || tr->want_stats)
 		t->started = now_seconds();
 	publish(tr, t, op, nr, args, newfd);
@@ -529,8 +557,7 @@ void task_forward(struct tracer *tr, struct task *t, uint32_t op, uint64_t nr,
 
 static bool is_under_way(const struct task *t)
 {
-	return t->in_gate &&
-	       __atomic_load_n(&t->slot->resp_seq, __ATOMIC_ACQUIRE) != t->seq;
+	return t->in_gate && !slot_answered(t->pending.slot, t->pending.seq);
 }
 
 /*
@@ -624,11 +651,12 @@ static void trace_call(struct tracer *tr, struct task *t, int64_t result,
 void forward_answered(struct tracer *tr, struct task *t)
 {
 	const struct forward_call call = { t->nr, t->args };
-	int64_t result = t->slot->result;
-	uint32_t sig = t->slot->signal;
+	int64_t result = t->pending.slot->result;
+	uint32_t sig = t->pending.slot->signal;
 	then_fn then = t->then;
 
 	t->in_gate = false;
+	stub_settled(t);
 	if (tr->trace || tr->want_stats) {
 		double took = now_seconds() - t->started;
 
@@ -655,16 +683,16 @@ void forward_cancel(struct tracer *tr, struct task *t)
 	t->cancelled = true;
 	tr->stats.cancelled++;
 	m.thread.shadow = t->proc->shadow;
-	m.thread.thread = (uint32_t)t->slot_index;
-	m.thread.seq = t->seq;
+	m.thread.thread = (uint32_t)t->pending.index;
+	m.thread.seq = t->pending.seq;
 	(void)client_request(&tr->client, &m, -1, NULL);
 }
 
 /* As the executor would have published it; the gate finds it. */
-void forward_abandon(struct task *t)
+void slot_abandon(struct slot *s, uint32_t seq)
 {
-	t->slot->result = -EIO;
-	t->slot->signal = 0;
-	__atomic_store_n(&t->slot->resp_seq, t->seq, __ATOMIC_RELEASE);
-	futex_wake(&t->slot->resp_seq);
+	s->result = -EIO;
+	s->signal = 0;
+	__atomic_store_n(&s->resp_seq, seq, __ATOMIC_RELEASE);
+	futex_wake(&s->resp_seq);
 }

@@ -29,9 +29,6 @@
 #include "guest/path.h"
 #include "guest/source.h"
 
-extern const uint8_t blob_gate[];
-extern const uint64_t blob_gate_size;
-
 static void file_gone(void *ctx, struct mapfile *file)
 {
 	struct tracer *tr = ctx;
@@ -65,11 +62,7 @@ int launch_memory(struct tracer *tr)
 	m->base = choose_base();
 	m->file_gone = file_gone;
 	m->ctx = tr;
-	err = arena_alloc(&m->arena, GATE_SIZE, &tr->gate_off);
-	if (err)
-		return err;
-	return fd_pwrite_all(m->arena.fd, blob_gate, blob_gate_size,
-			     tr->gate_off);
+	return 0;
 }
 
 int launch_vm_memory(struct tracer *tr, enum pin_kind pins, const char **what)
@@ -128,7 +121,7 @@ void launch_fini(struct tracer *tr)
 struct child {
 	struct tracer *tr;
 	char **argv;
-	uint64_t slots_off;
+	uint64_t text_off, slots_off;
 	int sock;
 	int placeholder;
 	int go;
@@ -190,8 +183,8 @@ static _Noreturn void child_main(const struct child *c)
 	int err;
 	char go;
 
-	err = map_fixed(tr->memory.base, GATE_SIZE, PROT_READ | PROT_EXEC,
-			tr->memory.arena.fd, tr->gate_off);
+	err = map_fixed(tr->memory.base, TEXT_SIZE, PROT_READ | PROT_EXEC,
+			tr->memory.arena.fd, c->text_off);
 	if (!err)
 		err = map_fixed(memory_slots(&tr->memory), SLOT_AREA,
 				PROT_READ | PROT_WRITE,
@@ -275,8 +268,11 @@ int launch(struct tracer *tr, char **argv, const char **what)
 	err = mm_new(&tr->memory, &mm);
 	if (!err)
 		err = mem_slots(tr, mm);
+	if (!err)
+		err = patches_text(&tr->memory, &mm->patches);
 	if (err)
 		goto out;
+	c.text_off = mm->patches.text->off;
 	c.slots_off = mm->slots_off;
 	pid = fork();
 	if (pid < 0) {

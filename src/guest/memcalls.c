@@ -976,6 +976,13 @@ static void arena_answered(struct tracer *tr, struct task *t,
 	(void)call;
 }
 
+/* The shadow has the file's own text, which is as good to read. */
+static void arena_text_changed(struct mm *mm, struct range at)
+{
+	(void)mm;
+	(void)at;
+}
+
 const struct source arena_source = {
 	.mmap = arena_mmap,
 	.madvise = arena_madvise,
@@ -988,6 +995,7 @@ const struct source arena_source = {
 	.shmat = arena_shmat,
 	.shmdt = arena_shmdt,
 	.unmapped = arena_unmapped,
+	.text_changed = arena_text_changed,
 	.setup = arena_setup,
 	.fork = arena_fork,
 	.map_private = arena_map_private,

@@ -16,6 +16,14 @@ bool mem_is_ours(const struct memory *m, uint64_t start, uint64_t end)
 	return start < memory_slots(m) + SLOT_AREA && m->base < end;
 }
 
+/* Gate, slots, or what sites jump to. */
+static bool is_ours(const struct task *t, struct range at)
+{
+	const struct mm *mm = t->proc->mm;
+
+	return mem_is_ours(mm->memory, at.start, at.end) || patch_owns(mm, at);
+}
+
 bool mem_range(uint64_t addr, uint64_t len, struct range *out)
 {
 	if (len == 0 || addr + len < addr || addr + len > ~0ULL - PAGE_BYTES)
@@ -32,7 +40,7 @@ bool mem_range_arg(struct tracer *tr, struct task *t, int refusal,
 		task_allow(tr, t);
 		return false;
 	}
-	if (mem_is_ours(&tr->memory, out->start, out->end)) {
+	if (is_ours(t, *out)) {
 		task_return(tr, t, refusal);
 		return false;
 	}
@@ -44,8 +52,7 @@ int mem_map_refusal(const struct tracer *tr, const struct task *t,
 {
 	const uint64_t flags = t->args[3];
 
-	if (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) &&
-	    mem_is_ours(&tr->memory, at.start, at.end))
+	if (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) && is_ours(t, at))
 		return flags & MAP_FIXED ? -ENOMEM : -EEXIST;
 	if (!(flags & MAP_ANONYMOUS) && is_hidden_fd(tr, (int)t->args[4]))
 		return -EBADF;
@@ -71,6 +78,7 @@ static void call_munmap(struct tracer *tr, struct task *t)
 
 	if (!mem_range_arg(tr, t, -EINVAL, &at))
 		return;
+	patch_undo(tr, t, at, false);
 	r = task_native_same(tr, t);
 	task_return(tr, t, r == 0 ? tr->source->unmapped(tr, t, at) : r);
 }
@@ -79,8 +87,11 @@ static void call_mprotect(struct tracer *tr, struct task *t)
 {
 	struct range at;
 
-	if (mem_range_arg(tr, t, -EACCES, &at))
-		task_return(tr, t, tr->source->mprotect(tr, t, at));
+	if (!mem_range_arg(tr, t, -EACCES, &at))
+		return;
+	if (t->args[2] & PROT_WRITE)
+		patch_undo(tr, t, at, true);
+	task_return(tr, t, tr->source->mprotect(tr, t, at));
 }
 
 static void call_mremap(struct tracer *tr, struct task *t)
@@ -95,20 +106,26 @@ static void call_mremap(struct tracer *tr, struct task *t)
 	}
 	old = (struct range){ t->args[0], t->args[0] + page_up(t->args[1]) };
 	to = (struct range){ t->args[4], t->args[4] + new_len };
-	if (mem_is_ours(&tr->memory, old.start, old.end) ||
-	    (t->args[3] & MREMAP_FIXED &&
-	     mem_is_ours(&tr->memory, to.start, to.end)))
+	if (is_ours(t, old) || (t->args[3] & MREMAP_FIXED && is_ours(t, to))) {
 		task_return(tr, t, -EINVAL);
-	else
-		task_return(tr, t, tr->source->mremap(tr, t, old, new_len));
+		return;
+	}
+	patch_undo(tr, t, old, true);
+	if (t->args[3] & MREMAP_FIXED)
+		patch_undo(tr, t, to, false);
+	task_return(tr, t, tr->source->mremap(tr, t, old, new_len));
 }
 
 void memcall_handle(struct tracer *tr, struct task *t)
 {
 	const struct source *source = tr->source;
+	struct range at;
 
 	switch (t->nr) {
 	case SYS_mmap:
+		if (t->args[3] & MAP_FIXED && mem_range(t->args[0], t->args[1],
+							&at))
+			patch_undo(tr, t, at, false);
 		source->mmap(tr, t);
 		break;
 	case SYS_munmap:
@@ -150,6 +167,8 @@ int mem_slots(struct tracer *tr, struct mm *mm)
 				.kind = REGION_SLOTS };
 	int err = arena_alloc(&tr->memory.arena, SLOT_AREA, &mm->slots_off);
 
+	if (!err)
+		err = stub_ctl_new(&tr->memory, mm);
 	if (err || tr->memory.pinner)
 		return err;
 	slots.off = mm->slots_off;
@@ -172,9 +191,10 @@ static int map_gate(struct tracer *tr, struct task *t)
 		return -errno;
 	t->remote.insn = t->regs.rip;
 	err = remote_call(&t->remote, SYS_mmap, (uint64_t[6]){
-			  tr->memory.base, GATE_SIZE, PROT_READ | PROT_EXEC,
+			  tr->memory.base, TEXT_SIZE, PROT_READ | PROT_EXEC,
 			  MAP_SHARED | MAP_FIXED_NOREPLACE,
-			  hidden_fd(tr, HIDDEN_ARENA), tr->gate_off }, &r);
+			  hidden_fd(tr, HIDDEN_ARENA),
+			  t->proc->mm->patches.text->off }, &r);
 	if (!err && r > 0)
 		err = remote_call(&t->remote, SYS_mmap, (uint64_t[6]){
 				  memory_slots(&tr->memory), SLOT_AREA,
@@ -194,6 +214,8 @@ int mem_setup(struct tracer *tr, struct task *t)
 	int64_t r;
 	int err = mem_slots(tr, t->proc->mm);
 
+	if (!err)
+		err = patches_text(&tr->memory, &t->proc->mm->patches);
 	if (!err)
 		err = map_gate(tr, t);
 	if (!err)
@@ -243,6 +265,8 @@ int mem_fork(struct tracer *tr, struct task *parent, struct task *child)
 
 	to->brk = from->brk;
 	to->brk_start = from->brk_start;
+	if (!err)
+		err = patches_fork(&from->patches, &to->patches);
 	if (!err)
 		err = mem_slots(tr, to);
 	return err ? err : tr->source->fork(tr, parent, child);

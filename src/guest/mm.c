@@ -14,7 +14,7 @@
 #include "base/fd.h"
 #include "base/num.h"
 #include "capsule/abi.h"
-
+#include "guest/stub.h"
 
 int mm_new(struct memory *memory, struct mm **out)
 {
@@ -27,6 +27,7 @@ int mm_new(struct memory *memory, struct mm **out)
 		free(mm);
 		return -ENOMEM;
 	}
+	mm->slots_used[0] = (1ULL << SLOT_FIRST) - 1;
 	mm->refs = 1;
 	mm->memory = memory;
 	*out = mm;
@@ -142,6 +143,9 @@ void mm_unref(struct mm *mm)
 	}
 	while (mm->npins)
 		mm_pin_drop(mm, mm->npins - 1);
+	if (mm->ctl)
+		munmap(mm->ctl, CTL_SLOTS * SLOT_STRIDE);
+	patches_fini(mm->memory, &mm->patches);
 	idmap_fini(&mm->sites);
 	free(mm->pins);
 	free(mm->v);
@@ -324,6 +328,8 @@ void mm_view_add(struct mm_view *view, uint64_t start, uint64_t end)
 
 void mm_dirty(struct mm *mm, uint64_t start, uint64_t end)
 {
+	stub_set_ready(mm->ctl, false);
+	stub_forget_range(mm->ctl, start, end);
 	for (struct mm_view *v = mm->views; v; v = v->next)
 		mm_view_add(v, start, end);
 }

@@ -18,6 +18,7 @@
 #include "base/idmap.h"
 #include "capsule/abi.h"
 #include "guest/arena.h"
+#include "guest/patch.h"
 #include "guest/pins.h"
 #include "wire/msg.h"
 
@@ -91,12 +92,14 @@ struct mm {
 	uint64_t brk_start, brk;
 	uint64_t *slots_used;	/* bitmap of SLOT_MAX */
 	uint64_t slots_off;	/* where the slots are in the arena */
+	struct stub_ctl *ctl;	/* owned mapping of the first of them */
+	struct patches patches;
 	struct mm_view fresh;	/* in a VM: ranges to be looked at */
 	bool writes_files;	/* in a VM: by mappings, or has done so */
 	struct pin *pins;	/* in a VM: owned, sorted, disjoint */
 	size_t npins, pins_cap;
 	uint64_t calls;		/* in a VM: that were settled */
-	struct idmap sites;	/* outside of files, that were looked at */
+	struct idmap sites;	/* that were looked at */
 };
 
 /* What all address spaces of a run share. */

@@ -28,6 +28,23 @@ static bool under(const char *path, const char *dir)
 	       (path[len] == '\0' || path[len] == '/');
 }
 
+bool path_is_mixed(const struct tracer *tr, const char *abs)
+{
+	const char *dir = strcmp(abs, "/") ? abs : "";
+
+	/* Names of descriptors, and of terminals. */
+	if (under("/proc", dir) || under("/dev", dir) || under(abs, "/proc") ||
+	    under(abs, "/dev"))
+		return true;
+	for (size_t i = 0; i < tr->rules.n; i++) {
+		const char *guest = tr->rules.v[i].guest;
+
+		if (guest && under(guest, dir) && !under(abs, guest))
+			return true;
+	}
+	return false;
+}
+
 int path_read(struct task *t, uint64_t addr, char out[PATH_MAX])
 {
 	size_t at = 0;

@@ -39,6 +39,12 @@ struct place {
 int path_resolve(struct tracer *tr, struct task *t, int dirfd,
 		 const char *text, bool follow, struct place *out);
 
+/*
+ * path_is_mixed() - can a name below that directory lead to the other side, but
+ * by a symbolic link? abs: a normal absolute name
+ */
+bool path_is_mixed(const struct tracer *tr, const char *abs);
+
 /* path_read() - a path argument from target memory: 0, -EFAULT,
  * -ENAMETOOLONG */
 int path_read(struct task *t, uint64_t addr, char out[PATH_MAX]);

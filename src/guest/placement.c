@@ -9,10 +9,18 @@
  * kept on the tracer's core, its executor too, and given its own set of cores
  * back as soon as it does not: at the next tick of the loop (50 ms) without
  * many stops. What it asks about its cores is answered with its own set.
+ *
+ * A lane's executor is to be on another core than the thread that waits for it:
+ * together they would take turns at one, which costs ten times as much, and the
+ * scheduler leaves them there, where neither is ever seen to wait for the other.
+ * So it is kept off the core of whoever slept (SLOT_CPU).
  */
 #include <sched.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 
+#include "base/fd.h"
 #include "guest/tracer.h"
 
 #define QUICK_S		400e-6	/* from stop to stop */
@@ -30,6 +38,58 @@ static void place_executor(struct tracer *tr, struct task *t)
 	m.place.thread = (uint32_t)t->slot_index;
 	m.place.cpu = t->placed ? (uint32_t)tr->cpu + 1 : 0;
 	(void)client_request(&tr->client, &m, -1, NULL);
+}
+
+static void keep_off(struct tracer *tr, const struct proc *p, int lane,
+		     unsigned int cpu)
+{
+	struct msg m = { .type = MSG_PLACE };
+
+	if (tr->client.dead || p->shadow_gone || tracer_in_vm(tr))
+		return;
+	m.place.shadow = p->shadow;
+	m.place.thread = (uint32_t)lane;
+	m.place.cpu = cpu + 1;
+	m.place.avoid = 1;
+	(void)client_request(&tr->client, &m, -1, NULL);
+}
+
+/* Where a stopped thread was when it ran (proc_pid_stat(5)), or -1. */
+static int last_cpu(pid_t tid)
+{
+	char path[64], *text cleanup_free = NULL;
+	const char *p;
+	int field = 2, cpu = -1;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", tid);
+	if (fd_read_all(path, 4096, &text) < 0)
+		return -1;
+	/* A name may hold anything, but no line has more of what ends it. */
+	p = strrchr(text, ')');
+	while (p && field++ < 39)
+		p = strchr(p + 1, ' ');
+	return p && sscanf(p, "%d", &cpu) == 1 ? cpu : -1;
+}
+
+void placement_new_lane(struct tracer *tr, struct task *t, int lane)
+{
+	const int cpu = last_cpu(t->tid);
+
+	if (cpu >= 0)
+		keep_off(tr, t->proc, lane, (unsigned int)cpu);
+}
+
+static void look_at_lanes(struct tracer *tr, const struct proc *p)
+{
+	for (int i = 0; i < p->nlanes; i++) {
+		struct slot *lane = p->lanes[i];
+		const uint32_t cpu = lane->cpu;
+
+		if (!cpu)
+			continue;
+		lane->cpu = 0;
+		keep_off(tr, p, LANE_FIRST + i, cpu - 1);
+	}
 }
 
 static void place_here(struct tracer *tr, struct task *t)
@@ -114,6 +174,7 @@ void placement_tick(struct tracer *tr)
 		if (t->placed && t->stops < TICK_STOPS)
 			placement_release(tr, t);
 		t->stops = 0;
+		look_at_lanes(tr, t->proc);
 	}
 }
 

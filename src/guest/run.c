@@ -18,12 +18,19 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/spin.h"
 #include "guest/launch.h"
 #include "guest/source.h"
 #include "guest/tracer.h"
 #include "wire/device.h"
 #include "wire/rules.h"
 #include "wire/transport.h"
+
+/*
+ * A target's thread looks so long for the answer before it sleeps. Longer than
+ * it takes to wake an executor, or both would be asleep whenever one is.
+ */
+#define LANE_SPIN_US 200
 
 struct run_options {
 	struct rules forward;
@@ -37,6 +44,7 @@ struct run_options {
 	uint64_t huge;		/* bytes; 0: never */
 	bool verify;
 	bool no_pins;
+	bool no_patch;
 	enum pin_kind pins;
 	uint64_t max_regions;
 	int verbosity;
@@ -45,7 +53,7 @@ struct run_options {
 
 enum { OPT_TRACE = 256, OPT_TIMEOUT, OPT_EAGER, OPT_HUGE,
        OPT_VERIFY, OPT_PINS,
-       OPT_NO_PINS, OPT_MAX_REGIONS };
+       OPT_NO_PINS, OPT_MAX_REGIONS, OPT_NO_PATCH };
 
 static const struct argp_option options[] = {
 	{ "forward", 'f', "RULE", 0,
@@ -76,6 +84,9 @@ static const struct argp_option options[] = {
 	{ "debug-no-pins", OPT_NO_PINS, NULL, OPTION_HIDDEN,
 	  "In a VM: do not keep memory where it is. Corrupts the memory of the"
 	  " VM; for tests of --verify", 0 },
+	{ "no-patch", OPT_NO_PATCH, NULL, 0,
+	  "Leave the command's code as it is: every call of interest stops it",
+	  0 },
 	{ "stats", 's', NULL, 0, "Print counters at exit", 0 },
 	{ "trace", OPT_TRACE, "FILE", 0,
 	  "Write one line a forwarded call; - is standard error", 0 },
@@ -169,6 +180,9 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPT_NO_PINS:
 		o->no_pins = true;
+		return 0;
+	case OPT_NO_PATCH:
+		o->no_patch = true;
 		return 0;
 	case OPT_HUGE:
 		if (parse_size(arg, &o->huge) < 0)
@@ -409,6 +423,9 @@ static void print_stats(const struct tracer *tr, double seconds)
 	fprintf(f, "darkshadow: calls: %lu forwarded, %lu looked at and local,"
 		" %lu injected, %lu cancelled\n", s->forwarded, s->local,
 		s->native, s->cancelled);
+	fprintf(f, "darkshadow: fast: %lu sites patched, %lu calls forwarded,"
+		" %lu of them interrupted\n", s->patches, s->fast,
+		s->adopted);
 	fprintf(f, "darkshadow: targets: %lu processes, %lu threads; %lu"
 		" shadows, %lu executors\n", s->processes, s->threads,
 		s->shadows, s->executors);
@@ -477,6 +494,9 @@ static void raise_limits(void)
 
 static void finish(struct run_options *o, struct tracer *tr, pid_t sibling)
 {
+	size_t pos = 0;
+	void *note;
+
 	client_settle(&tr->client);
 	/* What holds the frames of our targets outlives us, if it has to. */
 	tr->client.t.keep = tr->client.unsure || tr->tasks.n > 0;
@@ -494,7 +514,10 @@ static void finish(struct run_options *o, struct tracer *tr, pid_t sibling)
 	close_fd(&tr->sock);
 	idmap_fini(&tr->tasks);
 	idmap_fini(&tr->early);
+	while ((note = idmap_next(&tr->sites, &pos)))
+		free(note);
 	idmap_fini(&tr->sites);
+	free(tr->stops);
 	rules_fini(&tr->rules);
 	rules_fini(&o->forward);
 	rules_fini(&o->policy);
@@ -566,6 +589,9 @@ int run_main(int argc, char **argv)
 	tr.huge = o.huge;
 	tr.verify = o.verify;
 	tr.no_pins = o.no_pins;
+	tr.patching = !o.no_patch;
+	tr.generation = 1;
+	tr.spin = spin_looks(LANE_SPIN_US);
 	tr.max_regions = o.max_regions;
 	if (prepare(&o, &tr, &sibling) == 0)
 		status = run_command(&o, &tr);

@@ -33,6 +33,8 @@ struct source {
 	int64_t (*shmdt)(struct tracer *tr, struct task *t);
 	/* Nothing is mapped there any more; 0 or -errno. */
 	int (*unmapped)(struct tracer *tr, struct task *t, struct range at);
+	/* Code was written to from outside. */
+	void (*text_changed)(struct mm *mm, struct range at);
 	/* After exec, gate and slots being there; 0 or -errno. */
 	int (*setup)(struct tracer *tr, struct task *t);
 	/* Before a child with memory of its own runs; 0 or -errno. */

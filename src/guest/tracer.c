@@ -24,21 +24,11 @@
 #include "base/num.h"
 #include "process/proc.h"
 
-extern const uint8_t blob_gate[];
-
 /*
  * How often the loop looks up from waitpid(2), which knows nothing of the
  * control stream: a dead daemon is noticed this late by targets that wait.
  */
 #define TICK_MS 50
-
-static struct gate_header gate(void)
-{
-	struct gate_header h;
-
-	memcpy(&h, blob_gate, sizeof(h));
-	return h;
-}
 
 double now_seconds(void)
 {
@@ -82,10 +72,15 @@ static uint64_t gate_gva(const struct task *t)
 	return t->proc->mm->memory->base;
 }
 
-uint64_t task_slot_gva(const struct task *t)
+static uint64_t slot_gva(const struct task *t, int index)
 {
 	return memory_slots(t->proc->mm->memory) +
-	       (uint64_t)t->slot_index * SLOT_STRIDE;
+	       (uint64_t)index * SLOT_STRIDE;
+}
+
+uint64_t task_slot_gva(const struct task *t)
+{
+	return slot_gva(t, t->slot_index);
 }
 
 uint64_t task_scratch(const struct task *t)
@@ -95,8 +90,8 @@ uint64_t task_scratch(const struct task *t)
 
 void task_wait_regs(const struct task *t, struct user_regs_struct *regs)
 {
-	regs->rip = gate_gva(t) + gate().wait;
-	regs->r12 = task_slot_gva(t);
+	regs->rip = gate_gva(t) + gate_header().wait;
+	regs->r12 = slot_gva(t, t->pending.index);
 	regs->orig_rax = ~0ULL;
 }
 
@@ -121,7 +116,7 @@ int task_slot(struct tracer *tr, struct task *t)
 	mm->slots_used[i / 64] |= 1ULL << (i % 64);
 	t->slot_index = i;
 	t->slot = p;
-	t->seq = t->slot->req_seq + 1;
+	t->seq = (t->slot->req_seq & ~1u) + 2;
 	t->slot->req_seq = t->slot->resp_seq = t->seq;
 	return 0;
 }
@@ -219,7 +214,7 @@ int64_t task_native(struct tracer *tr, struct task *t, uint64_t nr,
 	int err;
 
 	tr->stats.native++;
-	regs.rip = gate_gva(t) + gate().one;
+	regs.rip = gate_gva(t) + gate_header().one;
 	remote_set_call(&regs, nr, (uint64_t[6]){ a0, a1, a2, a3, a4, a5 });
 	err = remote_run(&t->remote, &regs);
 	return err ? err : (int64_t)regs.r14;
@@ -244,7 +239,7 @@ void task_native_later(struct tracer *tr, struct task *t, uint64_t nr,
 		then(tr, t, -ERESTARTSYS);
 		return;
 	}
-	regs.rip = gate_gva(t) + gate().one;
+	regs.rip = gate_gva(t) + gate_header().one;
 	regs.orig_rax = ~0ULL;
 	remote_set_call(&regs, nr, args);
 	t->in_native = true;
@@ -266,7 +261,7 @@ int task_batch(struct tracer *tr, struct task *t,
 
 		memcpy((char *)t->slot + SLOT_SCRATCH, calls,
 		       part * sizeof(*calls));
-		regs.rip = gate_gva(t) + gate().batch;
+		regs.rip = gate_gva(t) + gate_header().batch;
 		regs.r12 = task_scratch(t);
 		regs.r13 = part;
 		err = remote_run(&t->remote, &regs);
@@ -280,6 +275,89 @@ int task_batch(struct tracer *tr, struct task *t,
 		n -= part;
 	}
 	return 0;
+}
+
+/* --- other threads ------------------------------------------------------- */
+
+#define STOP_TRIES	200
+#define STOP_PAUSE_NS	100000
+
+/* It is stopped, but for something that has yet to be handled. */
+static int keep_stop(struct tracer *tr, pid_t tid, int status)
+{
+	if (tr->nstops == tr->stops_cap) {
+		const size_t cap = tr->stops_cap ? 2 * tr->stops_cap : 16;
+		struct stop *v = realloc(tr->stops, cap * sizeof(*v));
+
+		if (!v)
+			return -ENOMEM;
+		tr->stops = v;
+		tr->stops_cap = cap;
+	}
+	tr->stops[tr->nstops++] = (struct stop){ tid, status };
+	return 0;
+}
+
+static bool is_kept(const struct tracer *tr, pid_t tid)
+{
+	for (size_t i = 0; i < tr->nstops; i++)
+		if (tr->stops[i].tid == tid)
+			return true;
+	return false;
+}
+
+/* A thread that sleeps where no signal reaches it is not waited for. */
+static int stop_one(struct tracer *tr, struct task *o)
+{
+	const struct timespec pause = { .tv_nsec = STOP_PAUSE_NS };
+
+	if (is_kept(tr, o->tid) || o->remote.fate || o->exiting ||
+	    ptrace(PTRACE_INTERRUPT, o->tid, NULL, NULL) < 0)
+		return 0;
+	for (int i = 0; i < STOP_TRIES; i++) {
+		int status;
+		pid_t tid = waitpid(o->tid, &status, __WALL | WNOHANG);
+
+		if (tid < 0)
+			return 0;
+		if (tid > 0) {
+			o->held = WIFSTOPPED(status) &&
+				  status >> 16 == PTRACE_EVENT_STOP &&
+				  WSTOPSIG(status) == SIGTRAP;
+			return o->held ? 0 : keep_stop(tr, tid, status);
+		}
+		nanosleep(&pause, NULL);
+	}
+	return -EAGAIN;
+}
+
+int tracer_stop_others(struct tracer *tr, const struct task *t)
+{
+	size_t pos = 0;
+	struct task *o;
+	int err = 0;
+
+	if (t->proc->ntasks == 1 && t->proc->mm->refs == 1)
+		return 0;
+	while (!err && (o = idmap_next(&tr->tasks, &pos)))
+		if (o != t && o->proc->mm == t->proc->mm)
+			err = stop_one(tr, o);
+	return err;
+}
+
+void tracer_resume_others(struct tracer *tr, const struct task *t)
+{
+	size_t pos = 0;
+	struct task *o;
+
+	if (t->proc->ntasks == 1 && t->proc->mm->refs == 1)
+		return;
+	while ((o = idmap_next(&tr->tasks, &pos))) {
+		if (!o->held)
+			continue;
+		o->held = false;
+		resume(o, 0);
+	}
 }
 
 /* --- births and ends ----------------------------------------------------- */
@@ -327,7 +405,7 @@ int tracer_adopt(struct tracer *tr, pid_t pid, struct mm *mm)
 	p->pid = pid;
 	p->mm = mm;
 	p->fsize = rlimit_fsize(pid);
-	p->files = files_new();
+	p->files = files_new(tr);
 	p->fs = fs_new();
 	tr->main_pid = pid;
 	tr->stats.processes++;
@@ -338,11 +416,17 @@ int tracer_adopt(struct tracer *tr, pid_t pid, struct mm *mm)
 
 static void proc_end(struct tracer *tr, struct proc *p)
 {
+	struct mm *mm = p->mm->refs > 1 ? p->mm : NULL;
+	struct files *files = p->files->refs > 1 ? p->files : NULL;
+
 	shadow_drop(tr, p);
+	stub_drop_lanes(tr, p);
 	mm_unref(p->mm);
 	files_unref(p->files);
 	fs_unref(p->fs);
 	free(p);
+	if (mm || files)
+		stub_detached(tr, mm, files);
 }
 
 /*
@@ -382,10 +466,21 @@ static void end_others(struct tracer *tr, const struct task *leader,
 	}
 }
 
+/* A call that may change what names lead to is over. */
+static void names_moved(struct tracer *tr, struct task *t)
+{
+	if (!t->moves)
+		return;
+	t->moves = false;
+	tr->moving--;
+	stub_forget_names(tr);
+}
+
 static void task_end(struct tracer *tr, struct task *t, int status)
 {
 	struct proc *p = t->proc;
 
+	names_moved(tr, t);
 	if (t->tid == p->pid)
 		end_others(tr, t, status);
 	idmap_take(&tr->tasks, (uint32_t)t->tid);
@@ -431,6 +526,7 @@ static struct proc *proc_fork(struct tracer *tr, struct proc *from, pid_t pid,
 		return NULL;
 	p->pid = pid;
 	p->fsize = from->fsize;
+	p->filtered = from->filtered;
 	p->mm = from->mm;
 	if (flags & CLONE_VM)
 		p->mm->refs++;
@@ -573,6 +669,8 @@ static void task_cloned(struct tracer *tr, struct task *t, int event)
 		p = proc_fork(tr, p, tid, flags);
 	if (p)
 		child = task_new(tr, tid, p);
+	if (flags & CLONE_FS)
+		stub_set_cwd(tr, t->proc);
 	if (child)
 		placement_inherit(tr, t, child);
 	if (child && remote_get_regs(tid, &child->regs) < 0) {
@@ -585,6 +683,8 @@ static void task_cloned(struct tracer *tr, struct task *t, int event)
 		 * theirs, from the start. */
 		if (!err && flags & CLONE_FILES)
 			(void)shadow_ready(tr, t);
+		if (!err)
+			stub_attach(tr, p);
 		if (!err)
 			err = shadow_fork(tr, t->proc, p, flags);
 	}
@@ -616,7 +716,7 @@ static int task_execed(struct tracer *tr, pid_t tid, struct task **out)
 {
 	struct task *t, *old;
 	unsigned long former = 0;
-	struct mm *mm;
+	struct mm *mm, *former_mm;
 	size_t pos = 0;
 
 	if (ptrace(PTRACE_GETEVENTMSG, tid, NULL, &former) < 0)
@@ -655,9 +755,13 @@ static int task_execed(struct tracer *tr, pid_t tid, struct task **out)
 	t->in_gate = t->in_exec = t->in_native = false;
 	t->then = NULL;
 	t->remote.masked = false;
+	stub_drop_lanes(tr, t->proc);
 	shadow_exec(tr, t);
+	former_mm = t->proc->mm->refs > 1 ? t->proc->mm : NULL;
 	mm_unref(t->proc->mm);
 	t->proc->mm = mm;
+	if (former_mm)
+		stub_detached(tr, former_mm, NULL);
 	/* A shadow that stays hears of all that comes to be mapped. */
 	if (t->proc->shadow)
 		mm_view_attach(mm, &t->proc->view);
@@ -674,6 +778,8 @@ static void handle_exec(struct tracer *tr, pid_t tid)
 		err = remote_get_regs(tid, &t->regs);
 	if (!err)
 		err = mem_setup(tr, t);
+	if (!err)
+		stub_attach(tr, t->proc);
 	if (err && err != -ESRCH)
 		log_err("process %d could not be prepared after exec: %s",
 			tid, strerror(-err));
@@ -725,12 +831,22 @@ static bool is_caught(pid_t tid, int sig)
 	       proc_has_signal(status.caught, sig);
 }
 
-static bool inside_gate(const struct task *t)
+/*
+ * Does it wait in the gate, for what we have published for it? The gate may
+ * have let it go by itself, and it may be back for a request of the stub's.
+ */
+static bool still_waits(const struct task *t,
+			const struct user_regs_struct *regs)
 {
-	struct user_regs_struct regs;
+	const struct gate_header h = gate_header();
+	const uint64_t at = regs->rip - gate_gva(t);
+	const struct slot *lane = stub_lane(t->proc, regs->r12, NULL);
 
-	return remote_get_regs(t->tid, &regs) == 0 &&
-	       regs.rip - gate_gva(t) < GATE_SIZE;
+	if (!t->in_gate || at < h.wait || at >= h.one)
+		return false;
+	if (!lane)
+		lane = stub_lane(t->proc, regs->r11, NULL);
+	return !lane || lane == t->pending.slot;
 }
 
 /*
@@ -739,7 +855,7 @@ static bool inside_gate(const struct task *t)
  */
 static void interrupt_native(struct task *t)
 {
-	const uint64_t insn = gate_gva(t) + gate().one;
+	const uint64_t insn = gate_gva(t) + gate_header().one;
 	struct user_regs_struct regs;
 
 	if (remote_hold(&t->remote) < 0 ||
@@ -754,15 +870,48 @@ static void interrupt_native(struct task *t)
 	}
 }
 
+/* Where an instruction of the program's was, inside a jump of ours. */
+static bool is_in_jump(struct task *t)
+{
+	struct user_regs_struct regs;
+	uint64_t to;
+
+	if (!t->proc->mm->patches.n || remote_get_regs(t->tid, &regs) < 0)
+		return false;
+	to = patch_forward(t->proc->mm, regs.rip);
+	if (!to)
+		return false;
+	regs.rip = to;
+	return remote_set_regs(t->tid, &regs) == 0;
+}
+
+/* The program is to see its signal where it knows itself to be. */
+static void show_program(struct tracer *tr, struct task *t, int sig)
+{
+	struct user_regs_struct regs;
+
+	if (remote_get_regs(t->tid, &regs) < 0)
+		return;
+	t->in_gate = still_waits(t, &regs);
+	if (t->in_gate || !stub_inside(t, regs.rip) || !is_caught(t->tid, sig))
+		return;
+	if (!stub_adopt(tr, t))
+		stub_leave(t);
+}
+
 static void handle_signal(struct tracer *tr, struct task *t, int sig)
 {
+	if (((sig == SIGILL || sig == SIGSEGV) && is_in_jump(t)) ||
+	    ((sig == SIGSEGV || sig == SIGBUS) && stub_fault(t))) {
+		resume(t, 0);
+		return;
+	}
 	if (t->in_native && is_caught(t->tid, sig)) {
 		interrupt_native(t);
 		resume(t, (unsigned long)sig);
 		return;
 	}
-	if (t->in_gate && !inside_gate(t))
-		t->in_gate = false;	/* the gate let it go by itself */
+	show_program(tr, t, sig);
 	/* Without a handler there is nothing that sees the gate. */
 	if (!t->in_gate || !is_caught(t->tid, sig)) {
 		resume(t, (unsigned long)sig);
@@ -771,7 +920,7 @@ static void handle_signal(struct tracer *tr, struct task *t, int sig)
 	if (remote_hold(&t->remote) == 0) {
 		struct user_regs_struct regs;
 
-		t->slot->post = 1;
+		t->pending.slot->post = 1;
 		/* It may be past the look at post: back to the start. */
 		if (remote_get_regs(t->tid, &regs) == 0) {
 			task_wait_regs(t, &regs);
@@ -825,14 +974,15 @@ static void handle_seccomp(struct tracer *tr, struct task *t)
 
 	if (remote_get_regs(t->tid, &regs) < 0)
 		return;
-	in_gate = regs.rip - gate_gva(t) < GATE_SIZE;
+	in_gate = regs.rip - gate_gva(t) < TEXT_SIZE;
 	if (in_gate && regs.orig_rax != MAGIC_STOP) {
 		/* User-Mode Linux tells filters of some other address
 		 * (KSTK_EIP() in arch/um), and so cannot except the gate. */
 		resume(t, 0);
 		return;
 	}
-	if (in_gate && t->in_gate) {
+	if (in_gate && (still_waits(t, &regs) ||
+			(!t->in_native && stub_adopt(tr, t)))) {
 		forward_answered(tr, t);
 		return;
 	}
@@ -865,6 +1015,7 @@ static void handle_stop(struct tracer *tr, pid_t tid, int status)
 		return;
 	}
 	t->cloning = 0;
+	names_moved(tr, t);
 	if (!WIFSTOPPED(status)) {
 		task_end(tr, t, status);
 		return;
@@ -920,10 +1071,12 @@ static void answer_orphans(struct tracer *tr, const struct proc *only)
 	struct task *t;
 
 	while ((t = idmap_next(&tr->tasks, &pos))) {
-		if (!t->in_gate || !t->slot || (only && t->proc != only) ||
-		    t->slot->resp_seq == t->seq)
+		if (only && t->proc != only)
 			continue;
-		forward_abandon(t);
+		stub_abandon(t->proc);
+		if (t->in_gate && !slot_answered(t->pending.slot,
+						 t->pending.seq))
+			slot_abandon(t->pending.slot, t->pending.seq);
 	}
 }
 
@@ -984,6 +1137,18 @@ static void catch_signals(void)
 	setitimer(ITIMER_REAL, &tick, NULL);
 }
 
+static pid_t next_stop(struct tracer *tr, int *status)
+{
+	pid_t tid;
+
+	if (tr->nstops == 0)
+		return waitpid(-1, status, __WALL);
+	tid = tr->stops[0].tid;
+	*status = tr->stops[0].status;
+	memmove(tr->stops, tr->stops + 1, --tr->nstops * sizeof(*tr->stops));
+	return tid;
+}
+
 int tracer_run(struct tracer *tr)
 {
 	struct early *early;
@@ -992,12 +1157,13 @@ int tracer_run(struct tracer *tr)
 	catch_signals();
 	while (tr->tasks.n > 0) {
 		int status;
-		pid_t tid = waitpid(-1, &status, __WALL);
+		pid_t tid = next_stop(tr, &status);
 		int err = tid < 0 ? errno : 0;
 
 		if (ticked) {
 			ticked = 0;
 			placement_tick(tr);
+			stub_forget_names(tr);
 			transport_beat(&tr->client.t);
 			shadow_release(tr);
 			look_after_early(tr);

@@ -42,6 +42,7 @@
 #include "guest/mm.h"
 #include "guest/pins.h"
 #include "guest/sites.h"
+#include "guest/stub.h"
 #include "process/remote.h"
 #include "wire/rules.h"
 
@@ -53,6 +54,7 @@ struct source;
 struct hostfd {
 	char *path;		/* owned guest name; NULL: not a host fd */
 	int flags;		/* O_ flags it was opened with */
+	bool tree;		/* whatever is below it is the host's */
 };
 
 /* What CLONE_FILES shares. */
@@ -61,6 +63,8 @@ struct files {
 	struct hostfd *v;
 	size_t n;		/* entries in v */
 	size_t nhost;		/* of them in use */
+	struct stub_ctl *ctl;	/* borrowed; NULL: the stub decides nothing */
+	const struct tracer *tr;	/* borrowed */
 };
 
 /* What CLONE_FS shares. */
@@ -83,7 +87,18 @@ struct proc {
 	uint64_t fsize;		/* RLIMIT_FSIZE, soft */
 	bool undumpable;	/* as it believes (PR_SET_DUMPABLE) */
 	bool shadow_gone;	/* it died: forwarded calls are EIO */
+	bool filtered;		/* has a seccomp filter of its own */
+	struct slot *lanes[LANES];	/* owned */
+	int nlanes;
+	int lane_wishes;	/* calls that would have liked one */
 	struct mm_view view;	/* attached while there is a shadow */
+};
+
+/* The request that a thread in the gate waits for the answer to. */
+struct pending {
+	struct slot *slot;	/* borrowed: the thread's own, or a lane */
+	int index;
+	uint32_t seq;
 };
 
 /* Goes on with a call when the shadow has answered. */
@@ -102,13 +117,16 @@ struct task {
 	uint32_t seq;
 	bool executor;		/* its shadow has a thread for it */
 
-	bool in_gate;		/* waits for the shadow */
+	bool in_gate;		/* waits for the shadow, namely for ... */
+	struct pending pending;	/* ... this */
 	bool cancelled;		/* and was told to hurry */
 	bool holds;		/* counted in pinner.held */
 	bool in_exec;		/* do_exec() in execcalls.c */
 	bool in_native;		/* task_native_later() */
 	uint64_t cloning;	/* which of all clones it is in; 0: none */
 	bool exiting;
+	bool moves;		/* counted in moving */
+	bool held;		/* by tracer_stop_others() */
 	bool placed;		/* kept on the tracer's core, ... */
 	cpu_set_t cpus;		/* ... its own set being this */
 	double last_stop;	/* seconds, monotonic */
@@ -134,6 +152,9 @@ struct stats {
 	uint64_t sites[SITE_VERDICTS], idioms[SITE_IDIOMS];
 	uint64_t verified, stale;	/* pages (--verify) */
 	uint64_t evicted;	/* regions that were over the budget */
+	uint64_t patches;	/* sites, counted in each process */
+	uint64_t fast;		/* calls that the stub forwarded */
+	uint64_t adopted;	/* of them, ended by the tracer */
 };
 
 /*
@@ -146,6 +167,12 @@ enum hidden_fd {
 	HIDDEN_PLACEHOLDER,	/* O_PATH; placeholders are its copies */
 	HIDDEN_RING,		/* what memory is pinned with (pins.h) */
 	HIDDEN_FDS = HIDDEN_RING + PIN_RINGS,
+};
+
+/* What waitpid(2) said of a thread. */
+struct stop {
+	pid_t tid;
+	int status;
 };
 
 struct tracer {
@@ -166,6 +193,12 @@ struct tracer {
 	int main_status;	/* wait status of the command */
 	bool main_ended;
 	bool main_stopped;	/* by a job control signal */
+	bool patching;
+	uint32_t generation;	/* of what stubs know of names */
+	unsigned int moving;	/* threads in a call that may change them */
+	uint32_t spin;		/* looks before a thread sleeps (lanes) */
+	struct stop *stops;	/* owned: reported, and yet to be handled */
+	size_t nstops, stops_cap;
 	bool told_dead;		/* "the daemon is gone" has been said */
 	bool told_foreign;	/* "32-bit" has been said */
 	FILE *trace;		/* --trace, or NULL */
@@ -174,7 +207,6 @@ struct tracer {
 	cpu_set_t cpus;		/* ... our own set, while there are some */
 	bool want_stats;
 	struct stats stats;
-	uint64_t gate_off;	/* of the gate's page in the arena */
 	uint64_t eager;		/* in a VM: bytes of a mapping that are made
 				 * present at once, and not when needed */
 	uint64_t huge;		/* in a VM: bytes that are made present at once
@@ -196,6 +228,15 @@ int tracer_run(struct tracer *tr);
 
 /* tracer_adopt() - the first target, stopped and seized; 0 or -errno */
 int tracer_adopt(struct tracer *tr, pid_t pid, struct mm *mm);
+
+/*
+ * tracer_stop_others() - no other thread of the address space runs
+ *
+ * 0; -EAGAIN: one could not be stopped in a moment. tracer_resume_others() in
+ * either case.
+ */
+int tracer_stop_others(struct tracer *tr, const struct task *t);
+void tracer_resume_others(struct tracer *tr, const struct task *t);
 
 void task_allow(struct tracer *tr, struct task *t);
 /* task_set_path() - t->u.path becomes a copy of path, or NULL */
@@ -236,7 +277,7 @@ int task_slot(struct tracer *tr, struct task *t);
 uint64_t task_slot_gva(const struct task *t);
 uint64_t task_scratch(const struct task *t);	/* GVA of its scratch */
 
-/* task_wait_regs() - registers that wait in the gate for the slot's answer */
+/* task_wait_regs() - registers that wait in the gate for what is pending */
 void task_wait_regs(const struct task *t, struct user_regs_struct *regs);
 
 double now_seconds(void);
@@ -286,8 +327,8 @@ void forward_cancel(struct tracer *tr, struct task *t);
 void forward_hold(struct tracer *tr, const struct mm *mm, struct range at);
 /* forward_unhold() - its call is over, or itself; shadow_release() finds out */
 void forward_unhold(struct tracer *tr, struct task *t);
-/* forward_abandon() - nobody will answer what t waits for: EIO */
-void forward_abandon(struct task *t);
+/* slot_abandon() - nobody will answer the request: EIO */
+void slot_abandon(struct slot *s, uint32_t seq);
 
 /* fork, exec, end of a process as the shadows see it */
 int shadow_fork(struct tracer *tr, struct proc *parent, struct proc *child,
@@ -298,6 +339,8 @@ void shadow_drop(struct tracer *tr, struct proc *p);
 void shadow_tell_fsize(struct tracer *tr, struct proc *p);
 /* shadow_close_fd() - a host descriptor that is closed without being asked */
 void shadow_close_fd(struct tracer *tr, struct proc *p, int fd);
+/* executor_new() - the process's shadow looks at a slot; 0 or -errno */
+int executor_new(struct tracer *tr, struct proc *p, int index, uint32_t seq);
 void executor_drop(struct tracer *tr, struct task *t);
 /* shadow_tell_all() - all shadows of an address space hear of its changes */
 void shadow_tell_all(struct tracer *tr, struct mm *mm);
@@ -369,11 +412,12 @@ void placement_end(struct tracer *tr, struct task *t);
 void placement_inherit(struct tracer *tr, const struct task *from,
 		       struct task *to);
 void placement_new_executor(struct tracer *tr, struct task *t);
+void placement_new_lane(struct tracer *tr, struct task *t, int lane);
 void call_affinity(struct tracer *tr, struct task *t);
 
 /* --- files.c --------------------------------------------------------------*/
 
-struct files *files_new(void);
+struct files *files_new(const struct tracer *tr);
 struct files *files_copy(const struct files *from);
 void files_unref(struct files *files);
 const struct hostfd *files_get(const struct files *files, int fd);

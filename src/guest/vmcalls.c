@@ -1542,6 +1542,11 @@ static int pagemap_fork(struct tracer *tr, struct task *parent,
 	return mem_fork_slots(tr, parent, child, NULL, 0);
 }
 
+static void pagemap_text_changed(struct mm *mm, struct range at)
+{
+	note(mm, at.start, at.end);
+}
+
 const struct source pagemap_source = {
 	.mmap = pagemap_mmap,
 	.madvise = pagemap_madvise,
@@ -1552,6 +1557,7 @@ const struct source pagemap_source = {
 	.shmat = pagemap_shmat,
 	.shmdt = pagemap_shmdt,
 	.unmapped = pagemap_unmapped,
+	.text_changed = pagemap_text_changed,
 	.setup = pagemap_setup,
 	.fork = pagemap_fork,
 	.map_private = pagemap_map_private,

@@ -837,7 +837,8 @@ static const uint32_t late_options[] = { SO_ZEROCOPY };
  * it do when a call with a timeout goes on after an interruption.
  */
 static const uint16_t executor_calls[] = {
-	SYS_futex, SYS_dup3, SYS_close, SYS_exit, SYS_restart_syscall,
+	SYS_futex, SYS_sched_yield, SYS_dup3, SYS_close, SYS_exit,
+	SYS_restart_syscall,
 };
 
 /* What leader and mapper do besides; these are never in the table's set. */

@@ -350,7 +350,8 @@ static int do_on_shadow(struct session *s, const struct msg *m)
 	case MSG_CLOSE:
 		return shadow_close(sh, m->fd.fd);
 	case MSG_PLACE:
-		shadow_place(sh, m->place.thread, m->place.cpu);
+		shadow_place(sh, m->place.thread, m->place.cpu,
+			     m->place.avoid);
 		return 0;
 	case MSG_MAP:
 		if (m->map.n > MSG_EXTENTS_MAX)

@@ -25,6 +25,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/num.h"
+#include "base/spin.h"
 #include "capsule/abi.h"
 #include "process/remote.h"
 
@@ -46,6 +47,12 @@ extern const uint64_t blob_capsule_size;
 
 /* The child inherits the ctl memfd here until it is mapped. */
 #define BIRTH_CTL	(SHADOW_FD_FILLER - 1)
+
+/*
+ * An executor looks so long for its next request before it sleeps: longer than
+ * it takes to wake the target.
+ */
+#define EXECUTOR_SPIN_US 200
 
 #define TRACE_OPTIONS	(PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD | \
 			 PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | \
@@ -396,6 +403,7 @@ int nursery_new(const struct rules *policy, const struct ram *ram,
 		return -ENOMEM;
 	s = &n->first;
 	n->ram = ram;
+	n->spin = spin_looks(EXECUTOR_SPIN_US);
 	n->listener = s->pidfd = s->ctl_fd = -1;
 	s->nursery = n;
 	s->base = CAPSULE_BASE;
@@ -974,8 +982,10 @@ int shadow_thread_new(struct shadow *s, uint32_t thread, uint64_t slot,
 		regs.rip = s->base + capsule_header().executor;
 		regs.orig_rax = ~0ULL;
 		regs.r12 = slot;
-		regs.r13 = seq;
+		regs.r13 = seq & ~1u;
 		regs.r15 = 0;
+		regs.rsp = s->nursery->spin;
+		regs.rbx = 0;
 		err = remote_set_regs(e->tid, &regs);
 	}
 	if (!err)
@@ -1022,7 +1032,7 @@ static bool before_call(const struct executor *e,
 	return at >= h.taken && at < h.called;
 }
 
-void shadow_place(struct shadow *s, uint32_t thread, uint32_t cpu)
+void shadow_place(struct shadow *s, uint32_t thread, uint32_t cpu, bool avoid)
 {
 	struct executor *e = find_executor(s, thread);
 	cpu_set_t set;
@@ -1032,7 +1042,10 @@ void shadow_place(struct shadow *s, uint32_t thread, uint32_t cpu)
 	/* Any: the leader is where the daemon was allowed to be. */
 	if (sched_getaffinity(s->leader, sizeof(set), &set) < 0)
 		return;
-	if (cpu) {
+	if (cpu && avoid) {
+		if (CPU_COUNT(&set) > 1)
+			CPU_CLR(cpu - 1, &set);
+	} else if (cpu) {
 		if (!CPU_ISSET(cpu - 1, &set))
 			return;
 		CPU_ZERO(&set);

@@ -63,6 +63,7 @@ struct nursery {
 	struct shadow first;
 	int listener;		/* owned: seccomp notifications */
 	const struct ram *ram;	/* borrowed */
+	uint32_t spin;		/* looks before an executor sleeps */
 	struct sock_fprog executor_filter;	/* owned */
 	struct idmap executors;	/* by tid, of all shadows; at most
 				 * EXECUTORS_MAX */
@@ -132,11 +133,11 @@ void shadow_ring(struct shadow *s, uint32_t thread);
 void shadow_cancel(struct shadow *s, uint32_t thread, uint32_t seq);
 
 /*
- * shadow_place() - keep a thread's executor on core cpu - 1; 0: on any
+ * shadow_place() - keep a thread's executor on core cpu - 1, or off it; 0: on any
  *
  * A wish, which may fail: nothing depends on it.
  */
-void shadow_place(struct shadow *s, uint32_t thread, uint32_t cpu);
+void shadow_place(struct shadow *s, uint32_t thread, uint32_t cpu, bool avoid);
 
 /*
  * shadow_map() - apply extents in order

@@ -45,6 +45,10 @@ enum call_flags {
 	CALL_SPECIAL	= 1 << 4,
 	/* A socket call: forwarded where policy has "net". */
 	CALL_NET	= 1 << 5,
+	/* Special only where the first argument is the host's descriptor. */
+	CALL_OWN_FD	= 1 << 6,
+	/* May change where names lead, by a symbolic link or a mount. */
+	CALL_NAMES	= 1 << 7,
 };
 
 struct call {

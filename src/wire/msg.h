@@ -36,7 +36,7 @@ enum msg_type {
 	MSG_FSIZE,		/* RLIMIT_FSIZE of the target */
 	MSG_CANCEL,
 	MSG_RING,		/* a thread's slot has a request; no reply */
-	MSG_PLACE,		/* keep a thread on a core (loopback) */
+	MSG_PLACE,		/* keep a thread on or off a core (loopback) */
 	MSG_GETFD,		/* the reply carries the descriptor */
 	MSG_CLOSE,		/* by exec, dup2: nobody hears of its result */
 	MSG_REPLY,
@@ -98,7 +98,7 @@ struct msg {
 			uint32_t shadow;
 			uint32_t thread;
 			uint32_t cpu;		/* and one; 0: on any */
-			uint32_t pad;
+			uint32_t avoid;		/* 1: on any but this one */
 		} place;
 		struct {
 			uint32_t file;

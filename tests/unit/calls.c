@@ -185,7 +185,7 @@ static const struct {
 	{ SYS_read, "fbn", CALL_TRACED | CALL_FORWARD },
 	{ SYS_openat, "dpom", CALL_TRACED | CALL_FORWARD | CALL_NEWFD },
 	{ SYS_lstat, "P*", CALL_TRACED | CALL_FORWARD },
-	{ SYS_symlinkat, "TdP", CALL_TRACED | CALL_FORWARD },
+	{ SYS_symlinkat, "TdP", CALL_TRACED | CALL_FORWARD | CALL_NAMES },
 	{ SYS_getpid, "", 0 },
 	{ SYS_futex, "*iu**u", 0 },
 	{ SYS_rt_sigaction, "i**n", 0 },
@@ -196,8 +196,9 @@ static const struct {
 	{ SYS_shmat, "i*x", CALL_TRACED | CALL_MEMORY },
 	{ SYS_execveat, "dp**t", CALL_TRACED | CALL_MEMORY | CALL_SPECIAL },
 	{ SYS_dup, "f", CALL_TRACED | CALL_FORWARD | CALL_NEWFD |
-			CALL_SPECIAL },
-	{ SYS_fcntl, "fFx", CALL_TRACED | CALL_FORWARD | CALL_SPECIAL },
+			CALL_SPECIAL | CALL_OWN_FD },
+	{ SYS_fcntl, "fFx", CALL_TRACED | CALL_FORWARD | CALL_SPECIAL |
+			    CALL_OWN_FD },
 	{ SYS_accept4, "f**x", CALL_TRACED | CALL_FORWARD | CALL_NEWFD |
 			       CALL_NET },
 	{ SYS_sendto, "fBnxBn", CALL_TRACED | CALL_FORWARD | CALL_NET },
@@ -205,7 +206,7 @@ static const struct {
 	{ SYS_epoll_ctl, "fif*", CALL_TRACED | CALL_FORWARD | CALL_SPECIAL },
 	{ SYS_io_uring_enter, "fuux*n", CALL_TRACED },
 	{ SYS_open_by_handle_at, "f*o", CALL_TRACED },
-	{ SYS_mount, "ppTx*", CALL_TRACED },
+	{ SYS_mount, "ppTx*", CALL_TRACED | CALL_NAMES },
 	{ 452, "dpmt", CALL_TRACED | CALL_FORWARD },	/* fchmodat2 */
 	{ 462, "*nx", CALL_TRACED | CALL_MEMORY },	/* mseal */
 };

@@ -317,7 +317,7 @@ static void *data_of(const struct guest *g, uint64_t gva)
 
 static uint32_t seq_of(const struct guest *g, uint32_t thread)
 {
-	return slot_of(g, thread)->req_seq;
+	return slot_of(g, thread)->req_seq & ~1u;
 }
 
 static void begin(struct guest *g, uint32_t thread, uint32_t op,
@@ -329,7 +329,8 @@ static void begin(struct guest *g, uint32_t thread, uint32_t op,
 	s->newfd = newfd;
 	s->nr = nr;
 	memcpy(s->args, args, sizeof(s->args));
-	__atomic_add_fetch(&s->req_seq, 1, __ATOMIC_SEQ_CST);
+	__atomic_exchange_n(&s->req_seq, seq_of(g, thread) + 2,
+			    __ATOMIC_SEQ_CST);
 	syscall(SYS_futex, &s->req_seq, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
@@ -337,7 +338,7 @@ static bool is_done(const struct guest *g, uint32_t thread)
 {
 	const struct slot *s = slot_of(g, thread);
 
-	return __atomic_load_n(&s->resp_seq, __ATOMIC_SEQ_CST) == s->req_seq;
+	return slot_answered(s, seq_of(g, thread));
 }
 
 #define NO_REPLY	(-99999)
@@ -348,7 +349,8 @@ static int64_t finish(struct guest *g, uint32_t thread)
 	struct slot *s = slot_of(g, thread);
 
 	for (int i = 0; i < CALL_LIMIT_MS; i++) {
-		uint32_t seen = s->resp_seq;
+		uint32_t seen = __atomic_or_fetch(&s->resp_seq, 1,
+						  __ATOMIC_SEQ_CST);
 
 		pump();
 		if (is_done(g, thread))
@@ -757,7 +759,7 @@ static void test_cancelled(struct guest *g)
 	int cut = 0, i;
 
 	ok(block_on_fifo(g, 1), "an executor is blocked in a read");
-	shadow_cancel(g->s, 1, seq_of(g, 1) - 1);
+	shadow_cancel(g->s, 1, seq_of(g, 1) - 2);
 	pump_for(50);
 	ok(!is_done(g, 1), "cancelling the request before does nothing");
 	shadow_cancel(g->s, 1, seq_of(g, 1));
@@ -782,7 +784,7 @@ static void test_cancelled(struct guest *g)
 	}
 	ok(cut == i, "%d of %d are cut when cancelled at once", cut, i);
 	for (i = cut = 0; i < 50; i++) {
-		shadow_cancel(g->s, 1, seq_of(g, 1) + 1);
+		shadow_cancel(g->s, 1, seq_of(g, 1) + 2);
 		BEGIN(g, 1, SLOT_CALL, 0, SYS_read, 11, BUF + 0x1000, 6);
 		cut += was_cut(finish(g, 1));
 	}

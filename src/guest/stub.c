@@ -1,0 +1,633 @@
+/* SPDX-License-Identifier: MIT */
+/* stub.c - the fast tier as the tracer sees it */
+#include "guest/stub.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/num.h"
+#include "guest/path.h"
+#include "guest/tracer.h"
+#include "wire/calls.h"
+
+extern const uint8_t blob_gate[];
+
+#define LANE_STOPS	4	/* calls that would have liked a lane, for one */
+#define EFLAGS_ARITH	0x8d5	/* OF SF ZF AF PF CF */
+#define EFLAGS_DF	0x400
+
+_Static_assert(STUB_NRS == CALL_NR_MAX, "one class for every number");
+
+struct gate_header gate_header(void)
+{
+	struct gate_header h;
+
+	memcpy(&h, blob_gate, sizeof(h));
+	return h;
+}
+
+/* --- what the stub may decide ----------------------------------------------- */
+
+/* By the table: is the first argument, a descriptor, all that decides? */
+static bool by_descriptor(const struct call *c)
+{
+	if (c->args[0] != 'f' || strpbrk(c->args + 1, "fdpP"))
+		return false;
+	return !(c->flags & (CALL_SPECIAL | CALL_NEWFD | CALL_MEMORY)) ||
+	       c->flags & CALL_OWN_FD;
+}
+
+/* By the table: is it one path that decides? */
+static bool by_path(const struct call *c)
+{
+	const char *path = strpbrk(c->args, "pP");
+
+	return path && !strpbrk(path + 1, "pP") && !strchr(c->args, 'f') &&
+	       c->flags & CALL_FORWARD &&
+	       !(c->flags & (CALL_SPECIAL | CALL_NEWFD | CALL_MEMORY |
+			     CALL_NAMES));
+}
+
+static uint8_t path_of(const struct call *c)
+{
+	const char *path = strpbrk(c->args, "pP");
+	const char *flags = strchr(c->args, 't');
+	uint8_t what = (uint8_t)(path - c->args);
+
+	if (path > c->args && path[-1] == 'd')
+		what |= STUB_PATH_DIRFD;
+	if (*path == 'p')
+		what |= STUB_PATH_FOLLOW;
+	if (flags)
+		what |= (uint8_t)((flags - c->args) << STUB_PATH_FLAGS);
+	return what;
+}
+
+static uint8_t class_of(const struct call *c)
+{
+	if (!c)
+		return STUB_TRAP;
+	if (!(c->flags & CALL_TRACED))
+		return STUB_LOCAL;
+	return by_descriptor(c) ? STUB_FD : by_path(c) ? STUB_PATH : STUB_TRAP;
+}
+
+static uint8_t what_of(const struct call *c)
+{
+	uint8_t what = 0;
+
+	for (int i = 0; c && c->args[i]; i++)
+		if (strchr("*bBVTpP", c->args[i]))
+			what |= (uint8_t)(1 << i);
+	if (c && c->flags & CALL_FORWARD &&
+	    !(c->flags & (CALL_SPECIAL | CALL_NEWFD)))
+		what |= STUB_MAY_FORWARD;
+	return what;
+}
+
+int stub_ctl_new(struct memory *memory, struct mm *mm)
+{
+	void *p = mmap(NULL, CTL_SLOTS * SLOT_STRIDE, PROT_READ | PROT_WRITE,
+		       MAP_SHARED, memory->arena.fd, (off_t)mm->slots_off);
+
+	if (p == MAP_FAILED)
+		return -errno;
+	mm->ctl = p;
+	memset(mm->ctl->class, STUB_TRAP, sizeof(mm->ctl->class));
+	return 0;
+}
+
+static void write_fds(const struct tracer *tr, struct stub_ctl *ctl,
+		      const struct files *files)
+{
+	memset(ctl->fds, 0, sizeof(ctl->fds));
+	memset(ctl->hosts, 0, sizeof(ctl->hosts));
+	memset(ctl->trees, 0, sizeof(ctl->trees));
+	for (int fd = 0; (size_t)fd < files->n && fd < STUB_FDS; fd++)
+		if (files->v[fd].path)
+			stub_set_fd(ctl, fd, true, files->v[fd].tree);
+	for (int fd = tr->hidden; fd < tr->hidden + HIDDEN_FDS; fd++)
+		if (fd < STUB_FDS)
+			ctl->fds[fd / 32] |= 1u << fd % 32;
+}
+
+static void write_ctl(struct tracer *tr, struct proc *p)
+{
+	struct stub_ctl *ctl = p->mm->ctl;
+	const bool alone = p->mm->refs == 1 && p->files->refs == 1;
+	const bool fast = alone && !p->filtered && tr->patching && !tr->trace;
+
+	if (!ctl)
+		return;
+	p->files->ctl = fast ? ctl : NULL;
+	stub_set_ready(ctl, false);
+	if (fast)
+		write_fds(tr, ctl, p->files);
+	ctl->generation = tr->moving ? 0 : tr->generation;
+	stub_set_cwd(tr, p);
+	for (unsigned int nr = 0; nr < STUB_NRS; nr++) {
+		const struct call *c = calls_get(nr);
+		const uint8_t class = class_of(c);
+
+		ctl->what[nr] = what_of(c);
+		if (class == STUB_PATH)
+			ctl->path[nr] = path_of(c);
+		ctl->class[nr] = fast || class == STUB_LOCAL ? class :
+			    STUB_TRAP;
+	}
+}
+
+void stub_detached(struct tracer *tr, const struct mm *mm,
+		   const struct files *files)
+{
+	size_t pos = 0;
+	struct task *t;
+
+	while ((t = idmap_next(&tr->tasks, &pos)))
+		if (t->proc->mm == mm || t->proc->files == files)
+			write_ctl(tr, t->proc);
+}
+
+void stub_attach(struct tracer *tr, struct proc *p)
+{
+	write_ctl(tr, p);
+	if (p->mm->refs > 1 || p->files->refs > 1)
+		stub_detached(tr, p->mm, p->files);
+}
+
+static void set_bit(uint32_t *set, int fd, bool on)
+{
+	const uint32_t bit = 1u << fd % 32;
+
+	if (on)
+		__atomic_fetch_or(&set[fd / 32], bit, __ATOMIC_SEQ_CST);
+	else
+		__atomic_fetch_and(&set[fd / 32], ~bit, __ATOMIC_SEQ_CST);
+}
+
+void stub_set_fd(struct stub_ctl *ctl, int fd, bool host, bool tree)
+{
+	if (!ctl || fd >= STUB_FDS)
+		return;
+	/* In this order: what is the host's is never simply the target's. */
+	if (host)
+		set_bit(ctl->fds, fd, true);
+	set_bit(ctl->hosts, fd, host);
+	set_bit(ctl->trees, fd, host && tree);
+	if (!host)
+		set_bit(ctl->fds, fd, false);
+}
+
+/* --- names -------------------------------------------------------------------- */
+
+void stub_set_cwd(const struct tracer *tr, const struct proc *p)
+{
+	const struct fs *fs = p->fs;
+	uint32_t cwd = STUB_DIR_UNKNOWN;
+
+	if (fs->cwd && fs->refs == 1 && !path_is_mixed(tr, fs->cwd))
+		cwd = fs->host ? STUB_DIR_HOST : STUB_DIR_LOCAL;
+	if (p->mm->ctl)
+		p->mm->ctl->cwd = cwd;
+}
+
+void stub_forget_names(struct tracer *tr)
+{
+	size_t pos = 0;
+	struct task *t;
+
+	if (++tr->generation == 0)
+		tr->generation = 1;
+	while ((t = idmap_next(&tr->tasks, &pos)))
+		if (t->proc->mm->ctl)
+			t->proc->mm->ctl->generation =
+				tr->moving ? 0 : tr->generation;
+}
+
+void stub_forget_range(struct stub_ctl *ctl, uint64_t start, uint64_t end)
+{
+	for (int i = 0; ctl && i < STUB_RANGES; i++)
+		if (ctl->readable[i].start < end && start < ctl->readable[i].end)
+			ctl->readable[i].end = 0;
+}
+
+static void learn_range(struct stub_ctl *ctl, const struct mm *mm,
+			uint64_t addr)
+{
+	const struct region *r = mm_find(mm, addr);
+	struct stub_range *at;
+
+	if (!r || r->start > addr || !(r->prot & PROT_READ) || r->file_shared)
+		return;
+	for (int i = 0; i < STUB_RANGES; i++)
+		if (ctl->readable[i].start <= addr &&
+		    addr < ctl->readable[i].end)
+			return;
+	at = &ctl->readable[ctl->next_range++ % STUB_RANGES];
+	at->end = 0;
+	__atomic_store_n(&at->start, r->start, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&at->end, r->end, __ATOMIC_SEQ_CST);
+}
+
+/* What holds for all names in the directory, whose name ends with a slash. */
+static uint8_t judge_dir(struct tracer *tr, struct task *t, int dirfd,
+			 const char *dir, size_t len)
+{
+	char text[STUB_DIR_MAX + 1];
+	struct place place;
+
+	memcpy(text, dir, len);
+	while (len > 1 && text[len - 1] == '/')
+		len--;
+	text[len] = '\0';
+	if (path_resolve(tr, t, dirfd, text, true, &place) < 0 ||
+	    place.rewritten || path_is_mixed(tr, place.abs))
+		return STUB_DIR_UNKNOWN;
+	return place.kind == PLACE_LOCAL ? STUB_DIR_LOCAL :
+	       place.kind == PLACE_HOST ? STUB_DIR_HOST : STUB_DIR_UNKNOWN;
+}
+
+void stub_learn(struct tracer *tr, struct task *t, int dirfd, uint64_t addr,
+		const char *text)
+{
+	struct stub_ctl *ctl = t->proc->files->ctl;
+	const char *slash = strrchr(text, '/');
+	const size_t len = slash ? (size_t)(slash - text) + 1 : 0;
+	const uint32_t relative = text[0] != '/';
+	struct stub_dir *d;
+	uint8_t verdict;
+
+	if (!ctl || ctl->class[t->nr] != STUB_PATH)
+		return;
+	learn_range(ctl, t->proc->mm, addr);
+	if (relative && dirfd != AT_FDCWD)
+		return;
+	if (relative)
+		stub_set_cwd(tr, t->proc);
+	if (!len || len > STUB_DIR_MAX || tr->moving)
+		return;
+	d = &ctl->dirs[stub_dir_slot(text, (uint32_t)len, relative)];
+	if (d->generation == tr->generation && d->len == len &&
+	    d->relative == relative && memcmp(d->text, text, len) == 0)
+		return;
+	verdict = judge_dir(tr, t, dirfd, text, len);
+	if (verdict == STUB_DIR_UNKNOWN)
+		return;
+	__atomic_fetch_add(&d->seq, 1, __ATOMIC_SEQ_CST);
+	d->generation = tr->generation;
+	d->verdict = verdict;
+	d->relative = (uint8_t)relative;
+	d->len = (uint16_t)len;
+	memcpy(d->text, text, len);
+	__atomic_fetch_add(&d->seq, 1, __ATOMIC_SEQ_CST);
+}
+
+/* --- lanes ------------------------------------------------------------------- */
+
+static uint64_t lane_gva(const struct proc *p, int i)
+{
+	return memory_slots(p->mm->memory) +
+	       (uint64_t)(LANE_FIRST + i) * SLOT_STRIDE;
+}
+
+static bool is_free(const struct slot *lane)
+{
+	return __atomic_load_n(&lane->free, __ATOMIC_ACQUIRE);
+}
+
+static void let_go(struct slot *lane)
+{
+	lane->post = 0;
+	lane->signal = 0;
+	__atomic_store_n(&lane->free, 1, __ATOMIC_RELEASE);
+}
+
+struct slot *stub_lane(const struct proc *p, uint64_t gva, int *index)
+{
+	const uint64_t i = (gva - lane_gva(p, 0)) / SLOT_STRIDE;
+
+	if (gva < lane_gva(p, 0) || i >= (uint64_t)p->nlanes)
+		return NULL;
+	if (index)
+		*index = (int)i + LANE_FIRST;
+	return p->lanes[i];
+}
+
+void stub_add_lane(struct tracer *tr, struct task *t)
+{
+	struct proc *p = t->proc;
+	struct slot *lane;
+	void *at;
+
+	if (!p->files->ctl || !p->mm->ctl->ready ||
+	    (p->mm->ctl->class[t->nr] != STUB_FD &&
+	     p->mm->ctl->class[t->nr] != STUB_PATH) ||
+	    p->nlanes == LANES || p->nlanes >= (int)p->ntasks ||
+	    ++p->lane_wishes < LANE_STOPS)
+		return;
+	for (int i = 0; i < p->nlanes; i++)
+		if (is_free(p->lanes[i]))
+			return;
+	at = mmap(NULL, SLOT_STRIDE, PROT_READ | PROT_WRITE, MAP_SHARED,
+		  tr->memory.arena.fd, (off_t)(p->mm->slots_off +
+		  (uint64_t)(LANE_FIRST + p->nlanes) * SLOT_STRIDE));
+	if (at == MAP_FAILED)
+		return;
+	lane = at;
+	lane->req_seq = lane->resp_seq = 0;
+	lane->spin = lane->spin_max = tr->spin;
+	lane->pause_ns = 0;
+	if (executor_new(tr, p, LANE_FIRST + p->nlanes, lane->req_seq) < 0) {
+		munmap(at, SLOT_STRIDE);
+		return;
+	}
+	placement_new_lane(tr, t, LANE_FIRST + p->nlanes);
+	p->lanes[p->nlanes++] = lane;
+	let_go(lane);
+}
+
+void stub_drop_lanes(struct tracer *tr, struct proc *p)
+{
+	while (p->nlanes > 0) {
+		struct slot *lane = p->lanes[--p->nlanes];
+
+		tr->stats.fast += lane->req_seq / 2;
+		munmap(lane, SLOT_STRIDE);
+	}
+	p->lane_wishes = 0;
+}
+
+void stub_abandon(struct proc *p)
+{
+	stub_set_ready(p->mm->ctl, false);
+	for (int i = 0; i < p->nlanes; i++) {
+		struct slot *lane = p->lanes[i];
+
+		if (!is_free(lane) &&
+		    !slot_answered(lane, lane->req_seq & ~1u))
+			slot_abandon(lane, lane->req_seq & ~1u);
+	}
+}
+
+void stub_settled(struct task *t)
+{
+	if (t->pending.index < SLOT_FIRST)
+		let_go(t->pending.slot);
+}
+
+/* --- a thread in the fast tier -------------------------------------------------- */
+
+bool stub_inside(const struct task *t, uint64_t rip)
+{
+	const struct mm *mm = t->proc->mm;
+
+	return rip - mm->memory->base < TEXT_SIZE ||
+	       (mm->patches.n && patch_of_tramp(mm, rip));
+}
+
+/* Flags as lahf and seto have them in ax. */
+static uint64_t with_flags(uint64_t eflags, uint64_t ax)
+{
+	return (eflags & ~(uint64_t)EFLAGS_ARITH) | (ax >> 8 & 0xd5) |
+	       (ax & 1) << 11;
+}
+
+/* The program's registers are in the lane. */
+static void from_lane(const struct slot *lane, struct user_regs_struct *regs)
+{
+	regs->rdi = lane->rdi;
+	regs->rsi = lane->rsi;
+	regs->rdx = lane->rdx;
+	regs->r10 = lane->r10;
+	regs->r8 = lane->r8;
+	regs->r9 = lane->r9;
+	regs->r12 = lane->r12;
+	regs->rsp = lane->rsp;
+	regs->rax = (uint64_t)lane->value;
+	regs->eflags = with_flags(regs->eflags, lane->flags);
+}
+
+/* ... those that C code may have changed, too. */
+static void from_lane_all(const struct slot *lane,
+			  struct user_regs_struct *regs)
+{
+	from_lane(lane, regs);
+	regs->rbx = lane->rbx;
+	regs->rbp = lane->rbp;
+	regs->r13 = lane->r13;
+	regs->r14 = lane->r14;
+	regs->r15 = lane->r15;
+}
+
+static void about_to_call(const struct patch *p, struct user_regs_struct *regs)
+{
+	regs->rip = p->site;
+	regs->orig_rax = ~0ULL;
+}
+
+/* As `syscall` leaves it, but for r11. */
+static void has_called(const struct patch *p, struct user_regs_struct *regs)
+{
+	regs->rip = regs->rcx = p->site + 2;
+}
+
+/* In site_code, at this offset. */
+static void leave_site(const struct task *t, const struct patch *p,
+		       uint64_t at, struct user_regs_struct *regs)
+{
+	const struct gate_header h = gate_header();
+	struct slot *lane = stub_lane(t->proc, regs->r11, NULL);
+
+	if (at == h.site_leave_trap || at == h.site_leave_local ||
+	    at == h.site_leave_done)
+		if (lane)
+			let_go(lane);
+	if (at >= h.site_leave_done) {
+		regs->r11 = regs->rcx;
+		has_called(p, regs);
+		return;
+	}
+	if (at >= h.site_called && at < h.site_more) {
+		has_called(p, regs);
+		return;
+	}
+	if ((at >= h.site_save_rcx && at < h.site_saved) ||
+	    (at >= h.site_local_rcx && at < h.site_call) ||
+	    (at >= h.site_refuse_rcx && at < h.site_refused))
+		regs->rax = regs->rcx;
+	if ((at >= h.site_saved && at < h.site_local_flags) ||
+	    (at >= h.site_more && at < h.site_refuse_flags) ||
+	    (at >= h.site_stub && at < h.site_leave_trap))
+		regs->eflags = with_flags(regs->eflags, regs->r11);
+	about_to_call(p, regs);
+}
+
+/* In the search for a lane, or where registers are put into it. */
+static void leave_search(const struct task *t, uint64_t at,
+			 struct user_regs_struct *regs)
+{
+	const struct gate_header h = gate_header();
+	const struct patch *p = patch_of_code(t->proc->mm, regs->rcx);
+	struct slot *lane = NULL;
+
+	if (at >= h.stub_enter) {
+		lane = stub_lane(t->proc, regs->r12, NULL);
+	} else if (at < h.stub_refuse) {
+		const uint64_t i = (at - h.stub) / STUB_LANE_SIZE;
+		const uint64_t in = (at - h.stub) % STUB_LANE_SIZE;
+
+		if (in > h.lane_taken || (in == h.lane_taken &&
+					  regs->eflags & 1))
+			lane = stub_lane(t->proc, lane_gva(t->proc, (int)i),
+					 NULL);
+		if (lane && in < h.lane_r12)
+			lane->r12 = regs->r12;
+	}
+	if (lane) {
+		regs->r12 = lane->r12;
+		let_go(lane);
+	}
+	regs->eflags = with_flags(regs->eflags, regs->r11);
+	if (p)
+		about_to_call(p, regs);
+}
+
+/* With a lane that has all of the program, before anything has been published. */
+static void leave_early(const struct task *t, uint64_t at,
+			struct user_regs_struct *regs)
+{
+	struct slot *lane = stub_lane(t->proc, regs->rsp - 1, NULL);
+	const struct patch *p;
+
+	if (!lane)
+		lane = stub_lane(t->proc, regs->r12, NULL);
+	p = lane ? patch_of_code(t->proc->mm, lane->site) : NULL;
+	if (!p)
+		return;
+	from_lane_all(lane, regs);
+	if (at >= gate_header().stub_flags && lane->rflags & EFLAGS_DF)
+		regs->eflags |= EFLAGS_DF;
+	let_go(lane);
+	about_to_call(p, regs);
+}
+
+/* On the way back to the program; SLOT_RIP says with what. */
+static void leave_late(const struct task *t, struct user_regs_struct *regs)
+{
+	const struct gate_header h = gate_header();
+	struct slot *lane = stub_lane(t->proc, regs->r12, NULL);
+	const struct patch *p;
+
+	if (!lane)
+		lane = stub_lane(t->proc, regs->r11, NULL);
+	p = lane ? patch_of_code(t->proc->mm, lane->site) : NULL;
+	if (!p)
+		return;
+	from_lane(lane, regs);
+	if (lane->rip == p->code + h.site_leave_done) {
+		has_called(p, regs);
+		regs->r11 = lane->rflags;
+		regs->orig_rax = ~0ULL;
+	} else {
+		about_to_call(p, regs);
+	}
+	let_go(lane);
+}
+
+bool stub_fault(struct task *t)
+{
+	const struct gate_header h = gate_header();
+	struct user_regs_struct regs;
+	struct slot *lane;
+	uint64_t at, gva;
+	int index = LANE_FIRST;
+
+	if (remote_get_regs(t->tid, &regs) < 0)
+		return false;
+	at = regs.rip - t->proc->mm->memory->base;
+	lane = stub_lane(t->proc, regs.rsp - 1, &index);
+	gva = lane_gva(t->proc, index - LANE_FIRST);
+	if (!lane || at < h.site_code + SITE_CODE_SIZE || at >= GATE_SIZE)
+		return false;
+	from_lane_all(lane, &regs);
+	regs.eflags |= lane->rflags & EFLAGS_DF;
+	regs.r12 = gva;
+	regs.rip = t->proc->mm->memory->base + h.stub_trap;
+	regs.orig_rax = ~0ULL;
+	return remote_set_regs(t->tid, &regs) == 0;
+}
+
+void stub_leave(struct task *t)
+{
+	const struct gate_header h = gate_header();
+	const struct mm *mm = t->proc->mm;
+	struct user_regs_struct regs;
+	const struct patch *p;
+	uint64_t at;
+
+	if (remote_get_regs(t->tid, &regs) < 0)
+		return;
+	at = regs.rip - mm->memory->base;
+	if ((p = patch_of_tramp(mm, regs.rip))) {
+		const uint64_t in = regs.rip - p->tramp;
+
+		if (in > p->trap && in < p->after)
+			regs.rcx = p->site + 2;
+		regs.rip = patch_back(p, regs.rip);
+	} else if ((p = patch_of_code(mm, regs.rip))) {
+		leave_site(t, p, regs.rip - p->code, &regs);
+	} else if (at >= h.stub && at < h.stub_saved) {
+		leave_search(t, at, &regs);
+	} else if ((at >= h.stub_saved && at < h.stub_published) ||
+		   (at >= h.stub_back && at < h.stub_end) ||
+		   (at >= h.site_code + SITE_CODE_SIZE && at < GATE_SIZE)) {
+		leave_early(t, at, &regs);
+	} else if (at >= h.leave && at < h.left) {
+		leave_late(t, &regs);
+	} else {
+		return;
+	}
+	remote_set_regs(t->tid, &regs);
+}
+
+bool stub_adopt(struct tracer *tr, struct task *t)
+{
+	const struct gate_header h = gate_header();
+	struct user_regs_struct regs;
+	const struct patch *p;
+	struct slot *lane;
+	uint64_t at;
+	int index;
+
+	if (remote_get_regs(t->tid, &regs) < 0)
+		return false;
+	at = regs.rip - t->proc->mm->memory->base;
+	if (!((at >= h.wait && at < h.leave) ||
+	      (at >= h.left && at < h.one) ||
+	      (at >= h.stub_published && at < h.stub_back)))
+		return false;
+	lane = stub_lane(t->proc, regs.r12, &index);
+	p = lane ? patch_of_code(t->proc->mm, lane->site) : NULL;
+	if (!p)
+		return false;
+	t->nr = lane->nr;
+	memcpy(t->args, lane->args, sizeof(t->args));
+	t->regs = regs;
+	from_lane(lane, &t->regs);
+	t->regs.rip = p->tramp + p->trap + 2;
+	t->regs.rcx = p->site + 2;
+	t->regs.r11 = lane->rflags;
+	t->pending = (struct pending){ .slot = lane, .index = index,
+				    .seq = lane->req_seq & ~1u };
+	t->in_gate = true;
+	t->cancelled = false;
+	t->then = NULL;
+	tr->stats.adopted++;
+	/* The wake-up that the stub was about to make. */
+	syscall(SYS_futex, &lane->req_seq, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+	return true;
+}

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * stub.h - the fast tier as the tracer sees it
+ *
+ * What the stub (capsule/gate.S) may decide is in its address space's struct
+ * stub_ctl, which only the tracer writes. It decides for a process whose memory
+ * and descriptors are its own: while another process has a share in them
+ * (vfork, CLONE_FILES) every call of interest is the tracer's again.
+ *
+ * A *lane* is a slot with an executor that any thread of the process may take
+ * for one call. The first one that is free is taken, so that few executors do
+ * the work of many threads where few cores are; whoever finds none free goes to
+ * the tracer, who adds one.
+ */
+#ifndef GUEST_STUB_H
+#define GUEST_STUB_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/user.h>
+
+#include "capsule/abi.h"
+
+struct tracer;
+struct task;
+struct proc;
+struct mm;
+struct files;
+struct memory;
+
+/* Where things are in gate, stub and sites' code. */
+struct gate_header gate_header(void);
+
+/* stub_ctl_new() - map an address space's; all calls are the tracer's. 0 or
+ * -errno */
+int stub_ctl_new(struct memory *memory, struct mm *mm);
+
+/* stub_attach() - p has come to have this memory and these descriptors */
+void stub_attach(struct tracer *tr, struct proc *p);
+/* stub_detached() - one process less has them; either may be NULL */
+void stub_detached(struct tracer *tr, const struct mm *mm,
+		   const struct files *files);
+
+/* stub_set_fd() - a descriptor has become the host's, or is it no more; tree:
+ * whatever is below it is the host's, too */
+void stub_set_fd(struct stub_ctl *ctl, int fd, bool host, bool tree);
+
+/* stub_set_cwd() - the working directory, as it is known now */
+void stub_set_cwd(const struct tracer *tr, const struct proc *p);
+
+/*
+ * stub_learn() - a path that the tracer had to look at: next time the stub is
+ * to know what it can about it
+ */
+void stub_learn(struct tracer *tr, struct task *t, int dirfd, uint64_t addr,
+		const char *text);
+/* stub_forget_names() - what names lead to may have changed */
+void stub_forget_names(struct tracer *tr);
+/* stub_forget_range() - memory that may not be readable any more */
+void stub_forget_range(struct stub_ctl *ctl, uint64_t start, uint64_t end);
+
+/* stub_fault() - the stub has looked at a path that is not there: it goes to
+ * the tracer; false: it was not the stub */
+bool stub_fault(struct task *t);
+
+/* stub_set_ready() - the shadow has been told of all that is mapped, or not */
+static inline void stub_set_ready(struct stub_ctl *ctl, bool ready)
+{
+	if (ctl)
+		__atomic_store_n(&ctl->ready, ready, __ATOMIC_SEQ_CST);
+}
+
+/* stub_add_lane() - the task's call might have been made by one, had there
+ * been one */
+void stub_add_lane(struct tracer *tr, struct task *t);
+/* stub_drop_lanes() - the process's shadow, or its memory, is no more */
+void stub_drop_lanes(struct tracer *tr, struct proc *p);
+/* stub_abandon() - nobody will answer: EIO for whoever waits */
+void stub_abandon(struct proc *p);
+
+/* stub_settled() - what the task waited for by a lane is the tracer's now */
+void stub_settled(struct task *t);
+
+/* The process's lane at an address in its slots, and its number; or NULL. */
+struct slot *stub_lane(const struct proc *p, uint64_t gva, int *index);
+
+/*
+ * stub_adopt() - a thread waits in the gate by a lane: from here on as if the
+ * tracer had forwarded the call
+ */
+bool stub_adopt(struct tracer *tr, struct task *t);
+
+/*
+ * stub_leave() - a signal with a handler finds the thread in the fast tier: the
+ * program's registers are given back to it, as it knows them
+ *
+ * Nothing is done that is not undone: the call is about to be made, or it has
+ * been. A thread that waits in the gate is left there.
+ */
+void stub_leave(struct task *t);
+
+/* stub_inside() - is that in the gate, the stub, a site's code, a trampoline? */
+bool stub_inside(const struct task *t, uint64_t rip);
+
+#endif

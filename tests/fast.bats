@@ -1,0 +1,116 @@
+#!/usr/bin/env bats
+# fast.bats - sites that have been patched do what unpatched ones do
+
+# bats file_tags=vm
+load helpers
+
+@test "a hot call answers as the kernel does, its errors too" {
+	victim fast hot
+}
+
+@test "of numbers and descriptors 32 bits count" {
+	victim fast high_bits
+}
+
+@test "a branch into the middle of a patch is sent on" {
+	victim fast branched_into
+}
+
+@test "vfork's child calls by its own descriptors" {
+	victim fast vforked
+}
+
+@test "processes that share descriptors see each other close them" {
+	victim fast shared_table
+}
+
+@test "processes that share memory call at once" {
+	victim fast shared_memory
+}
+
+@test "forked processes call at once, each by itself" {
+	victim fast forked
+}
+
+@test "posix_spawn between calls" {
+	victim fast spawned_true
+}
+
+@test "24 threads call at once" {
+	victim fast threads
+}
+
+@test "24 blocked threads hold up nobody" {
+	victim fast blocked_beside
+}
+
+@test "a program's own seccomp filter judges its hot calls" {
+	victim fast own_filter
+}
+
+@test "code that is made writable is as it was written" {
+	victim fast rewritten
+}
+
+@test "code that is mapped over or moved is as it was written" {
+	victim fast replaced
+}
+
+@test "a signal never finds the program in code that it does not have" {
+	victim fast ticks
+}
+
+# fast_count WHAT - from the statistics of the last run
+fast_count() {
+	sed -nE "s/.*fast: .*[ ,]([0-9]+) $1.*/\1/p; s/.*fast: ([0-9]+) $1.*/\1/p" \
+		"$TESTDIR/stats" | head -n 1
+}
+
+# In a virtual machine calls are forwarded by the tracer.
+# bats test_tags=not-vm,not-base
+@test "hot calls are forwarded without the tracer" {
+	ds --stats -- "$VICTIMS/fast" "$GUEST" hot 2>"$TESTDIR/stats"
+	cat "$TESTDIR/stats"
+	[ "$(fast_count 'calls forwarded')" -gt 1900 ]
+	[ "$(fast_count 'sites patched')" -gt 5 ]
+}
+
+@test "--no-patch leaves the program's code alone" {
+	ds --no-patch --stats -- "$VICTIMS/fast" "$GUEST" hot 2>"$TESTDIR/stats"
+	[ "$(fast_count 'calls forwarded')" -eq 0 ]
+	[ "$(fast_count 'sites patched')" -eq 0 ]
+}
+
+# bats test_tags=not-vm
+@test "--trace shows hot calls, each of them" {
+	ds --trace "$TESTDIR/trace" -- "$VICTIMS/fast" "$GUEST" hot
+	[ "$(grep -c 'pread64(' "$TESTDIR/trace")" -gt 2000 ]
+}
+
+# bats test_tags=not-vm
+@test "an executor that nobody calls takes no processor time" {
+	# shellcheck disable=SC2016	# for the target's shell
+	ds_background -- sh -c 'exec 3<"$1/x"; i=0
+		while [ $i -lt 200 ]; do read -r line <&3 || :; i=$((i + 1)); done
+		: >"$1/idle"; exec sleep 30' - "$GUEST"
+	echo line >"$HOSTDIR/x"
+	eventually [ -e "$HOSTDIR/idle" ]
+	sleep 1
+	before=$(busy_ticks)
+	sleep 2
+	after=$(busy_ticks)
+	echo "busy: $before, then $after ticks"
+	[ $((after - before)) -le 3 ]
+}
+
+# busy_ticks - clock ticks of all processes of the test's run
+busy_ticks() {
+	local pid total=0 fields
+
+	for pid in $(grep -lsz "^DS_TEST_MARK=$DS_MARK\$" /proc/[0-9]*/environ |
+			cut -d/ -f3) $(pgrep -P "$(pgrep -P "$RUN" | paste -sd,)"); do
+		read -ra fields < <(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null)
+		total=$((total + ${fields[11]:-0} + ${fields[12]:-0}))
+	done
+	echo "$total"
+}

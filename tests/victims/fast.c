@@ -1,0 +1,462 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fast.c - what a fast tier of patched system call sites must not break
+ *
+ * Each case first makes a call so often that whoever patches sites has patched
+ * its own, and then does what such patches do not survive by themselves.
+ */
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
+#include <sched.h>
+#include <spawn.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/time.h>
+#include <sys/ucontext.h>
+
+#include "victim.h"
+
+#define WARM 64
+#define SIZE 65536
+#define STACK (256 << 10)
+
+static int data = -1;		/* a pattern file of SIZE bytes */
+
+static void preads(int fd, int n)
+{
+	unsigned char c;
+
+	for (int i = 0; i < n; i++) {
+		same(pread(fd, &c, 1, i % SIZE), 1);
+		same(c, pattern((uint64_t)(i % SIZE)));
+	}
+}
+
+/* The site of pread is hot, for a forwarded descriptor and a local one. */
+static void warm(void)
+{
+	int zero = (int)sys(open("/dev/zero", O_RDONLY));
+	char c;
+
+	pattern_file(in("data"), SIZE);
+	data = (int)sys(open(in("data"), O_RDONLY));
+	preads(data, WARM);
+	for (int i = 0; i < WARM; i++)
+		same(pread(zero, &c, 1, 0), 1);
+	sys(close(zero));
+}
+
+static void hot(void)
+{
+	void *volatile nowhere[] = { NULL, (void *)8 };
+
+	warm();
+	preads(data, 2000);
+	/* What cannot be carried out is the kernel's to say. */
+	refused(pread(data, nowhere[0], 1, 0), EFAULT);
+	refused(pread(data, nowhere[1], 1, 0), EFAULT);
+	same(pread(data, nowhere[0], 0, 0), 0);
+	refused(pread(data, &data, 1, -1), EINVAL);
+	refused(pread(-1, &data, 1, 0), EBADF);
+	refused(pread(1023, &data, 1, 0), EBADF);
+	refused(pread(1 << 20, &data, 1, 0), EBADF);
+	sys(close(data));
+	refused(pread(data, &data, 1, 0), EBADF);
+}
+
+/* Of a number's 64 bits and a descriptor's the kernel looks at 32. */
+static void high_bits(void)
+{
+	unsigned char c;
+	long r;
+
+	warm();
+	for (int i = 0; i < WARM; i++) {
+		__asm__ volatile("mov $0x7700000011, %%rax\n\tsyscall"
+				 : "=a"(r)
+				 : "D"(0x5500000000L | data), "S"(&c), "d"(1),
+				   "m"(c)
+				 : "rcx", "r11", "r10", "memory");
+		/* r10, the offset, is whatever it is: any answer but a crash. */
+		check(r <= 1, "pread gave %ld", r);
+	}
+}
+
+/* --- a branch into the middle ------------------------------------------------ */
+
+long jump_in(long where, long fd, void *buf, long len);
+__asm__(
+"	.text\n"
+"	.globl jump_in\n"
+"	.type jump_in, @function\n"
+"jump_in:\n"
+"	mov %rsi, %r8\n"		/* fd */
+"	mov %rdx, %rsi\n"
+"	lea 1f(%rip), %rax\n"
+"	lea 2f(%rip), %r9\n"
+"	test %rdi, %rdi\n"
+"	cmovnz %r9, %rax\n"
+"	mov %r8, %rdi\n"
+"	mov %rcx, %rdx\n"
+"	jmp *%rax\n"
+"	.fill 64, 1, 0x90\n"
+"1:	mov %rcx, %rdx\n"		/* 3 bytes */
+"2:	xor %eax, %eax\n"		/* 2 bytes; its number */
+"	syscall\n"
+"	ret\n"
+"	.fill 64, 1, 0x90\n");
+
+/* Nobody who patches the site sees the branch. */
+static void branched_into(void)
+{
+	char buf[64];
+
+	pattern_file(in("data"), SIZE);
+	data = (int)sys(open(in("data"), O_RDONLY));
+	for (int i = 0; i < 3 * WARM; i++) {
+		sys(lseek(data, i, SEEK_SET));
+		same(jump_in(i >= WARM && i % 2, data, buf, 7), 7);
+		pattern_check(buf, 7, (uint64_t)i, "read");
+	}
+}
+
+/* --- processes that have memory or descriptors in common ----------------------- */
+
+static int shared_fd[2];
+
+static int child_reads(void *arg)
+{
+	unsigned char c;
+	int *fds = arg;
+
+	/* What number data was is something else here. */
+	if (dup2(fds[1], data) != data)
+		return 2;
+	for (int i = 0; i < WARM; i++)
+		if (pread(data, &c, 1, i) != 1 || c != 'x')
+			return 3;
+	return 0;
+}
+
+static void vforked(void)
+{
+	char stack[STACK] __attribute__((aligned(16)));
+	int fds[2] = { -1, -1 };
+	char text[WARM];
+	pid_t pid;
+
+	warm();
+	memset(text, 'x', sizeof(text));
+	fds[0] = (int)sys(open(in("x"), O_RDWR | O_CREAT, 0600));
+	same(write(fds[0], text, sizeof(text)), sizeof(text));
+	fds[1] = (int)sys(open(local("x"), O_RDWR | O_CREAT, 0600));
+	same(write(fds[1], text, sizeof(text)), sizeof(text));
+	sys(unlink(local("x")));
+	for (int i = 0; i < 4; i++) {
+		int use[2] = { -1, fds[i % 2] };
+
+		pid = (pid_t)sys(clone(child_reads, stack + STACK,
+				       CLONE_VM | CLONE_VFORK | SIGCHLD, use));
+		reap(pid);
+		preads(data, WARM);
+	}
+}
+
+static int child_closes(void *arg)
+{
+	(void)arg;
+	return close(data) || pread(data, &shared_fd, 1, 0) != -1 ||
+	       errno != EBADF;
+}
+
+static void shared_table(void)
+{
+	static char stack[STACK] __attribute__((aligned(16)));
+
+	warm();
+	reap((pid_t)sys(clone(child_closes, stack + STACK,
+			      CLONE_FILES | SIGCHLD, NULL)));
+	refused(pread(data, &shared_fd, 1, 0), EBADF);
+	data = (int)sys(open(in("data"), O_RDONLY));
+	preads(data, WARM);
+}
+
+/* Two processes run at once in one memory, each with a file of its own. */
+static int child_beside(void *arg)
+{
+	unsigned char c;
+
+	(void)arg;
+	sys(lseek(data, 0, SEEK_SET));
+	for (int i = 0; i < 500; i++)
+		if (pread(data, &c, 1, i) != 1 || c != pattern((uint64_t)i))
+			return 1;
+	return 0;
+}
+
+static void shared_memory(void)
+{
+	static char stack[STACK] __attribute__((aligned(16)));
+	pid_t pid;
+
+	warm();
+	pid = (pid_t)sys(clone(child_beside, stack + STACK, CLONE_VM | SIGCHLD,
+			       NULL));
+	preads(data, 500);
+	reap(pid);
+	preads(data, 500);
+}
+
+static void forked(void)
+{
+	pid_t pid[4];
+
+	warm();
+	for (int i = 0; i < 4; i++) {
+		pid[i] = (pid_t)sys(fork());
+		if (pid[i] == 0) {
+			preads(data, 500);
+			sys(close(data));
+			refused(pread(data, pid, 1, 0), EBADF);
+			_exit(0);
+		}
+	}
+	preads(data, 1000);
+	for (int i = 0; i < 4; i++)
+		reap(pid[i]);
+	preads(data, 100);
+}
+
+static void spawned_true(void)
+{
+	char *argv[] = { (char *)"true", NULL };
+	pid_t pid;
+
+	warm();
+	for (int i = 0; i < 3; i++) {
+		same(posix_spawn(&pid, "/bin/true", NULL, NULL, argv, argv + 1),
+		     0);
+		reap(pid);
+		preads(data, WARM);
+	}
+}
+
+/* --- threads ----------------------------------------------------------------- */
+
+static void *reader(void *arg)
+{
+	(void)arg;
+	preads(data, 1000);
+	return NULL;
+}
+
+static void threads(void)
+{
+	pthread_t thread[24];
+
+	warm();
+	for (size_t i = 0; i < 24; i++)
+		same(pthread_create(&thread[i], NULL, reader, NULL), 0);
+	for (size_t i = 0; i < 24; i++)
+		pthread_join(thread[i], NULL);
+}
+
+static void *blocked(void *arg)
+{
+	char c;
+
+	same(read(*(int *)arg, &c, 1), 1);
+	return NULL;
+}
+
+/* As many as are blocked, one more goes on. */
+static void blocked_beside(void)
+{
+	pthread_t thread[24];
+	int fifo;
+
+	warm();
+	sys(mkfifo(in("fifo"), 0600));
+	fifo = (int)sys(open(in("fifo"), O_RDWR));
+	for (int i = 0; i < WARM; i++) {
+		char c;
+
+		same(write(fifo, "w", 1), 1);
+		same(read(fifo, &c, 1), 1);
+	}
+	for (size_t i = 0; i < 24; i++) {
+		same(pthread_create(&thread[i], NULL, blocked, &fifo), 0);
+		preads(data, WARM);
+	}
+	for (size_t i = 0; i < 24; i++)
+		same(write(fifo, "w", 1), 1);
+	for (size_t i = 0; i < 24; i++)
+		pthread_join(thread[i], NULL);
+}
+
+/* --- what the program does to itself ------------------------------------------ */
+
+static int filter_pread(int action)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+			 offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_pread64, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, (unsigned int)action),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog prog = { 4, filter };
+
+	sys(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog);
+}
+
+/* Its own filter judges its calls, those of hot sites, too. */
+static void own_filter(void)
+{
+	int zero = (int)sys(open("/dev/zero", O_RDONLY));
+	pid_t pid;
+	char c;
+
+	warm();
+	sys(filter_pread(SECCOMP_RET_ERRNO | ENOTTY));
+	refused(pread(data, &c, 1, 0), ENOTTY);
+	refused(pread(zero, &c, 1, 0), ENOTTY);
+	same(read(data, &c, 1), 1);
+	spawned(pid) {
+		refused(pread(data, &c, 1, 0), ENOTTY);
+		refused(pread(zero, &c, 1, 0), ENOTTY);
+	}
+	reap(pid);
+}
+
+/* Code on a page of its own. */
+__asm__(
+"	.section .victim_text, \"ax\", @progbits\n"
+"	.balign 4096\n"
+"	.globl page_pread\n"
+"	.type page_pread, @function\n"
+"page_pread:\n"
+"	.fill 128, 1, 0x90\n"
+"	mov %rcx, %r10\n"
+"	mov $17, %eax\n"
+"	.globl page_pread_site\n"
+"page_pread_site:\n"
+"	syscall\n"
+"	ret\n"
+"	.fill 256, 1, 0x90\n"
+"	.balign 4096\n"
+"	.previous\n");
+long page_pread(int fd, void *buf, size_t len, off_t off);
+extern unsigned char page_pread_site[];
+
+static void page_preads(void)
+{
+	unsigned char c;
+
+	for (int i = 0; i < WARM; i++) {
+		same(page_pread(data, &c, 1, i), 1);
+		same(c, pattern((uint64_t)i));
+	}
+}
+
+/* What is made writable is as it was written; then it is somebody else's. */
+static void rewritten(void)
+{
+	static const unsigned char site[] = { 0xb8, 17, 0, 0, 0, 0x0f, 5, 0xc3 };
+	unsigned char *page = (unsigned char *)
+			      ((uintptr_t)page_pread_site & ~4095UL);
+
+	warm();
+	page_preads();
+	sys(mprotect(page, 4096, PROT_READ | PROT_WRITE));
+	check(memcmp(page + 131, site, sizeof(site)) == 0,
+	      "the program's code is not what it was");
+	/* A write of one byte, and it is getpid. */
+	page_pread_site[-4] = SYS_getpid;
+	sys(mprotect(page, 4096, PROT_READ | PROT_EXEC));
+	for (int i = 0; i < WARM; i++)
+		same(page_pread(data, NULL, 1, 0), getpid());
+	sys(mprotect(page, 4096, PROT_READ | PROT_WRITE));
+	page_pread_site[-4] = SYS_pread64;
+	sys(mprotect(page, 4096, PROT_READ | PROT_EXEC));
+	page_preads();
+}
+
+/* The page goes, and something else comes to be there. */
+static void replaced(void)
+{
+	unsigned char *page = (unsigned char *)
+			      ((uintptr_t)page_pread_site & ~4095UL);
+	static unsigned char copy[4096];
+	void *p;
+
+	warm();
+	memcpy(copy, page, sizeof(copy));
+	page_preads();
+	p = mmap(page, 4096, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	check(p == page, "mmap: %s", strerror(errno));
+	memcpy(page, copy, sizeof(copy));
+	sys(mprotect(page, 4096, PROT_READ | PROT_EXEC));
+	page_preads();
+	p = mremap(page, 4096, 4096, MREMAP_MAYMOVE | MREMAP_FIXED,
+		   (char *)sys(mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE |
+				    MAP_ANONYMOUS, -1, 0)));
+	check(p != MAP_FAILED, "mremap: %s", strerror(errno));
+	check(memcmp(p, copy, sizeof(copy)) == 0, "what was moved has changed");
+}
+
+/* --- signals in hot sites ----------------------------------------------------- */
+
+static volatile sig_atomic_t caught, strange;
+
+static void on_tick(int sig, siginfo_t *info, void *context)
+{
+	const ucontext_t *uc = context;
+	char *rip = (char *)uc->uc_mcontext.gregs[REG_RIP];
+
+	(void)sig;
+	(void)info;
+	caught++;
+	/* In code that has a file: the program, a library, the vdso. */
+	if ((uintptr_t)rip >> 40 == 0x4d)
+		strange++;
+}
+
+static void ticks(void)
+{
+	struct sigaction sa = { .sa_sigaction = on_tick,
+				.sa_flags = SA_SIGINFO | SA_RESTART };
+	struct itimerval timer = { { 0, 200 }, { 0, 200 } };
+	int zero = (int)sys(open("/dev/zero", O_RDONLY));
+	char c;
+
+	warm();
+	sys(sigaction(SIGALRM, &sa, NULL));
+	sys(setitimer(ITIMER_REAL, &timer, NULL));
+	for (int i = 0; i < fewer(20000); i++) {
+		preads(data, 1);
+		same(pread(zero, &c, 1, 0), 1);
+		same(c, 0);
+	}
+	memset(&timer, 0, sizeof(timer));
+	sys(setitimer(ITIMER_REAL, &timer, NULL));
+	check(caught > 0, "no signal came");
+	check(!strange, "%d signals of %d found the program in code that it"
+	      " does not have", (int)strange, (int)caught);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct victim_case cases[] = {
+		CASE(hot), CASE(high_bits), CASE(branched_into), CASE(vforked),
+		CASE(shared_table), CASE(shared_memory), CASE(forked),
+		CASE(spawned_true), CASE(threads), CASE(blocked_beside),
+		CASE(own_filter), CASE(rewritten), CASE(replaced), CASE(ticks),
+	};
+
+	return VICTIM_MAIN(argc, argv, cases);
+}
