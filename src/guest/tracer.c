@@ -685,7 +685,8 @@ static void handle_exec(struct tracer *tr, pid_t tid)
 	}
 	if (!err)
 		exec_name(tr, t);
-	task_return(tr, t, (int64_t)t->regs.rax);
+	/* What exec leaves there; the kernel has not come to it yet. */
+	task_return(tr, t, 0);
 	settle_fate(tr, t);
 }
 
