@@ -267,6 +267,10 @@ load helpers
 	[ "$(ds -- cat "$GUEST/$name")" = odd ]
 }
 
+@test "calls whose number has bits above the lower 32" {
+	victim files upper_halves
+}
+
 @test "all of it holds with everything forwarded" {
 	victim_all files
 }

@@ -547,7 +547,8 @@ void call_handle(struct tracer *tr, struct task *t)
 	call_fn handler;
 
 	ptrace(PTRACE_GETEVENTMSG, t->tid, NULL, &foreign);
-	t->nr = t->regs.orig_rax;
+	/* Of the register the kernel looks at 32 bits. */
+	t->nr = (uint32_t)t->regs.orig_rax;
 	t->args[0] = t->regs.rdi;
 	t->args[1] = t->regs.rsi;
 	t->args[2] = t->regs.rdx;

@@ -412,7 +412,7 @@ static unsigned long clone_flags(struct task *t, int event)
 
 	if (remote_get_regs(t->tid, &regs) < 0)
 		return 0;
-	switch (regs.orig_rax) {
+	switch ((uint32_t)regs.orig_rax) {
 	case SYS_clone:
 		return regs.rdi;
 	case SYS_clone3:

@@ -1309,6 +1309,23 @@ static void ioctls(void)
 }
 
 /* The calls that glibc no longer makes, as old static programs do. */
+/* Of a call's number the kernel takes 32 bits, whatever is above them. */
+static void upper_halves(void)
+{
+	static const unsigned long above[] = { 1UL << 32, ~0UL << 32,
+					       1UL << 63 };
+
+	put(in("f"), "text");
+	for (size_t i = 0; i < sizeof(above) / sizeof(above[0]); i++) {
+		int fd = (int)sys(syscall(above[i] | SYS_open, in("f"),
+					  O_RDONLY));
+		char buf[4];
+
+		same(syscall(above[i] | SYS_read, fd, buf, sizeof(buf)), 4);
+		sys(syscall(above[i] | SYS_close, fd));
+	}
+}
+
 static void old_calls(void)
 {
 	struct stat st;
@@ -1390,6 +1407,7 @@ int main(int argc, char **argv)
 		CASE(map_shared), CASE(map_errors), CASE(working_dir),
 		CASE(removed_cwd), CASE(dirfds), CASE(resolve), CASE(statfss),
 		CASE(ioctls), CASE(old_calls), CASE(streams),
+		CASE(upper_halves),
 	};
 
 	return VICTIM_MAIN(argc, argv, cases);
