@@ -271,6 +271,10 @@ load helpers
 	victim files upper_halves
 }
 
+@test "calls without a path: EFAULT, or what mount makes of it" {
+	victim files null_paths
+}
+
 @test "all of it holds with everything forwarded" {
 	victim_all files
 }

@@ -141,13 +141,16 @@ static bool removes(uint64_t nr)
 static void judge_path(struct tracer *tr, struct task *t,
 		       const struct call *c, int i, struct verdict *v)
 {
-	int dirfd = i > 0 && c->args[i - 1] == 'd' ? (int)t->args[i - 1] :
-						      AT_FDCWD;
+	const bool at = i > 0 && c->args[i - 1] == 'd';
+	int dirfd = at ? (int)t->args[i - 1] : AT_FDCWD;
 	const bool follow = follows(t, c, c->args[i] == 'p');
 	char text[PATH_MAX];
 	struct place place;
 	int err;
 
+	/* EFAULT, but mount(2) and acct(2) take it for none at all. */
+	if (!t->args[i] && !at)
+		return;
 	if (!t->args[i] && dirfd != AT_FDCWD) {
 		/* utimensat(2), statx(2): NULL means the descriptor. */
 		if (is_host_fd(t, dirfd))

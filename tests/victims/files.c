@@ -1326,6 +1326,19 @@ static void upper_halves(void)
 	}
 }
 
+/* No path at all: mount(2) has a use for that. */
+static void null_paths(void)
+{
+	refused(syscall(SYS_mount, NULL, "/proc/nowhere", NULL, MS_PRIVATE,
+			NULL), ENOENT);
+	put(in("f"), "text");
+	refused(syscall(SYS_rename, in("f"), NULL), EFAULT);
+	refused(syscall(SYS_rename, NULL, in("f")), EFAULT);
+	refused(syscall(SYS_rename, NULL, NULL), EFAULT);
+	refused(syscall(SYS_stat, NULL, NULL), EFAULT);
+	holds(in("f"), "text");
+}
+
 static void old_calls(void)
 {
 	struct stat st;
@@ -1407,7 +1420,7 @@ int main(int argc, char **argv)
 		CASE(map_shared), CASE(map_errors), CASE(working_dir),
 		CASE(removed_cwd), CASE(dirfds), CASE(resolve), CASE(statfss),
 		CASE(ioctls), CASE(old_calls), CASE(streams),
-		CASE(upper_halves),
+		CASE(upper_halves), CASE(null_paths),
 	};
 
 	return VICTIM_MAIN(argc, argv, cases);
