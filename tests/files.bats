@@ -275,6 +275,10 @@ load helpers
 	victim files null_paths
 }
 
+@test "null selectors in segment registers" {
+	victim files null_selectors
+}
+
 @test "all of it holds with everything forwarded" {
 	victim_all files
 }

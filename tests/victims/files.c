@@ -1326,6 +1326,21 @@ static void upper_halves(void)
 	}
 }
 
+/* Selectors that are null are none of ours, whichever of the four they are. */
+static void null_selectors(void)
+{
+	put(in("f"), "text");
+	for (unsigned int null = 0; null < 4; null++) {
+		pid_t pid;
+
+		__asm__ volatile("mov %0, %%gs; mov %0, %%es" : : "r"(null));
+		holds(in("f"), "text");
+		spawned(pid)
+			holds(in("f"), "text");
+		reap(pid);
+	}
+}
+
 /* No path at all: mount(2) has a use for that. */
 static void null_paths(void)
 {
@@ -1420,7 +1435,7 @@ int main(int argc, char **argv)
 		CASE(map_shared), CASE(map_errors), CASE(working_dir),
 		CASE(removed_cwd), CASE(dirfds), CASE(resolve), CASE(statfss),
 		CASE(ioctls), CASE(old_calls), CASE(streams),
-		CASE(upper_halves), CASE(null_paths),
+		CASE(upper_halves), CASE(null_paths), CASE(null_selectors),
 	};
 
 	return VICTIM_MAIN(argc, argv, cases);
