@@ -275,8 +275,8 @@ load helpers
 	victim files null_paths
 }
 
-@test "null selectors in segment registers" {
-	victim files null_selectors
+@test "segment registers that a tracer cannot set" {
+	victim files segments
 }
 
 @test "all of it holds with everything forwarded" {

@@ -32,14 +32,17 @@ int remote_get_regs(pid_t tid, struct user_regs_struct *regs)
 int remote_set_regs(pid_t tid, const struct user_regs_struct *regs)
 {
 	void *data = (void *)(uintptr_t)regs;
-	/* All but the selectors, which are the last. */
-	struct iovec some = { data, offsetof(struct user_regs_struct, ds) };
+	/* All but the bases and selectors of segments, which are the last. */
+	struct iovec some = {
+		data, offsetof(struct user_regs_struct, fs_base)
+	};
 
 	if (pt(PTRACE_SETREGS, tid, NULL, data) == 0)
 		return 0;
 	/*
-	 * A program may load selectors (1 and 2 are null, too) that the kernel
-	 * does not take from us. They are in place, as nobody changes them.
+	 * A program may load selectors (1 and 2 are null, too) and bases (any
+	 * number is one, by wrgsbase) that the kernel does not take from us.
+	 * They are in place, as nobody changes them.
 	 */
 	if (errno != EIO || regs->cs != USER_CS)
 		return -errno;

@@ -8,6 +8,7 @@
 #include <linux/fs.h>
 #include <linux/openat2.h>
 #include <poll.h>
+#include <sys/auxv.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
@@ -1326,18 +1327,31 @@ static void upper_halves(void)
 	}
 }
 
-/* Selectors that are null are none of ours, whichever of the four they are. */
-static void null_selectors(void)
+static void holds_in_both(const char *path, const char *text)
+{
+	pid_t pid;
+
+	holds(path, text);
+	spawned(pid)
+		holds(path, text);
+	reap(pid);
+}
+
+/* Segments are the program's, even such as nobody else may give it. */
+static void segments(void)
 {
 	put(in("f"), "text");
 	for (unsigned int null = 0; null < 4; null++) {
-		pid_t pid;
-
 		__asm__ volatile("mov %0, %%gs; mov %0, %%es" : : "r"(null));
-		holds(in("f"), "text");
-		spawned(pid)
-			holds(in("f"), "text");
-		reap(pid);
+		holds_in_both(in("f"), "text");
+	}
+	if (getauxval(AT_HWCAP2) & 2) {		/* FSGSBASE */
+		uint64_t base = ~0ULL;
+
+		__asm__ volatile("wrgsbase %0" : : "r"(base));
+		holds_in_both(in("f"), "text");
+		__asm__ volatile("rdgsbase %0" : "=r"(base));
+		same(base, ~0ULL);
 	}
 }
 
@@ -1435,7 +1449,7 @@ int main(int argc, char **argv)
 		CASE(map_shared), CASE(map_errors), CASE(working_dir),
 		CASE(removed_cwd), CASE(dirfds), CASE(resolve), CASE(statfss),
 		CASE(ioctls), CASE(old_calls), CASE(streams),
-		CASE(upper_halves), CASE(null_paths), CASE(null_selectors),
+		CASE(upper_halves), CASE(null_paths), CASE(segments),
 	};
 
 	return VICTIM_MAIN(argc, argv, cases);
