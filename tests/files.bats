@@ -267,6 +267,18 @@ load helpers
 	[ "$(ds -- cat "$GUEST/$name")" = odd ]
 }
 
+@test "calls whose number has bits above the lower 32" {
+	victim files upper_halves
+}
+
+@test "calls without a path: EFAULT, or what mount makes of it" {
+	victim files null_paths
+}
+
+@test "segment registers that a tracer cannot set" {
+	victim files segments
+}
+
 @test "all of it holds with everything forwarded" {
 	victim_all files
 }

@@ -173,6 +173,35 @@ continue_until_gone() {
 	ds -- "$LOCALDIR/launched" "$GUEST/text" "one text"
 }
 
+@test "a program begins with registers of zero" {
+	"${CC:-cc}" -nostdlib -static -x assembler -o "$LOCALDIR/first" - <<-'END'
+		.globl _start
+		_start:
+			or %rax, %rbx
+			or %rcx, %rbx
+			or %rdx, %rbx
+			or %rsi, %rbx
+			or %rdi, %rbx
+			or %rbp, %rbx
+			or %r8, %rbx
+			or %r9, %rbx
+			or %r10, %rbx
+			or %r11, %rbx
+			or %r12, %rbx
+			or %r13, %rbx
+			or %r14, %rbx
+			or %r15, %rbx
+			xor %edi, %edi
+			test %rbx, %rbx
+			setne %dil
+			mov $60, %eax
+			syscall
+	END
+	"$LOCALDIR/first"
+	ds -- "$LOCALDIR/first"
+	ds -- sh -c 'exec "$1"' - "$LOCALDIR/first"
+}
+
 @test "a program with an executable stack runs" {
 	build_launched -z execstack
 	ds -- "$LOCALDIR/launched" "$GUEST/text" "one text"

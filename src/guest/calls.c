@@ -89,13 +89,16 @@ static bool removes(uint64_t nr)
 static void judge_path(struct tracer *tr, struct task *t,
 		       const struct call *c, int i, struct verdict *v)
 {
-	int dirfd = i > 0 && c->args[i - 1] == 'd' ? (int)t->args[i - 1] :
-						      AT_FDCWD;
+	const bool at = i > 0 && c->args[i - 1] == 'd';
+	int dirfd = at ? (int)t->args[i - 1] : AT_FDCWD;
 	const bool follow = follows(t, c, c->args[i] == 'p');
 	char text[PATH_MAX];
 	struct place place;
 	int err;
 
+	/* EFAULT, but mount(2) and acct(2) take it for none at all. */
+	if (!t->args[i] && !at)
+		return;
 	if (!t->args[i] && dirfd != AT_FDCWD) {
 		/* utimensat(2), statx(2): NULL means the descriptor. */
 		if (is_host_fd(t, dirfd))
@@ -496,7 +499,8 @@ void call_handle(struct tracer *tr, struct task *t)
 	call_fn handler;
 
 	ptrace(PTRACE_GETEVENTMSG, t->tid, NULL, &foreign);
-	t->nr = t->regs.orig_rax;
+	/* Of the register the kernel looks at 32 bits. */
+	t->nr = (uint32_t)t->regs.orig_rax;
 	t->args[0] = t->regs.rdi;
 	t->args[1] = t->regs.rsi;
 	t->args[2] = t->regs.rdx;
@@ -513,6 +517,12 @@ void call_handle(struct tracer *tr, struct task *t)
 		return;
 	c = calls_get(t->nr);
 	if (!c) {
+		task_return(tr, t, -ENOSYS);
+		return;
+	}
+	if (!(c->flags & CALL_TRACED)) {
+		/* A filter of the program's asks for a tracer, which to its
+		 * knowledge there is not. */
 		task_return(tr, t, -ENOSYS);
 		return;
 	}

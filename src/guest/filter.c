@@ -40,13 +40,6 @@ static void put(struct program *p, struct sock_filter insn)
 	STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
 #define RETURN(what)		STMT(BPF_RET | BPF_K, what)
 
-static int is_traced(unsigned int nr)
-{
-	const struct call *c = calls_get(nr);
-
-	return !c || c->flags & CALL_TRACED;
-}
-
 /*
  * One test for every run of numbers of one kind, from low to high: the first
  * whose end lies above the number decides. Calls of no interest return here;
@@ -58,10 +51,10 @@ static void put_runs(struct program *p, uint64_t gate)
 	unsigned int from = 0;
 
 	while (from < CALL_NR_MAX) {
-		int traced = is_traced(from);
+		const bool traced = call_is_traced(from);
 		unsigned int end = from;
 
-		while (end < CALL_NR_MAX && is_traced(end) == traced)
+		while (end < CALL_NR_MAX && call_is_traced(end) == traced)
 			end++;
 		if (traced) {
 			put(p, JUMP(BPF_JMP | BPF_JGE | BPF_K, end, 7, 0));

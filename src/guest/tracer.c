@@ -23,6 +23,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "process/proc.h"
+#include "wire/calls.h"
 
 /*
  * How often the loop looks up from waitpid(2), which knows nothing of the
@@ -507,7 +508,7 @@ static unsigned long clone_flags(struct task *t, int event)
 
 	if (remote_get_regs(t->tid, &regs) < 0)
 		return 0;
-	switch (regs.orig_rax) {
+	switch ((uint32_t)regs.orig_rax) {
 	case SYS_clone:
 		return regs.rdi;
 	case SYS_clone3:
@@ -791,7 +792,8 @@ static void handle_exec(struct tracer *tr, pid_t tid)
 	}
 	if (!err)
 		exec_name(tr, t);
-	task_return(tr, t, (int64_t)t->regs.rax);
+	/* What exec leaves there; the kernel has not come to it yet. */
+	task_return(tr, t, 0);
 	settle_fate(tr, t);
 }
 
@@ -975,6 +977,13 @@ static void handle_seccomp(struct tracer *tr, struct task *t)
 	if (remote_get_regs(t->tid, &regs) < 0)
 		return;
 	in_gate = regs.rip - gate_gva(t) < TEXT_SIZE;
+	if (regs.rip - gate_gva(t) - GATE_SIZE < SITES_SIZE &&
+	    !call_is_traced((uint32_t)regs.orig_rax)) {
+		/* A filter of the program's asks for a tracer. */
+		t->regs = regs;
+		task_return(tr, t, -ENOSYS);
+		return;
+	}
 	if (in_gate && regs.orig_rax != MAGIC_STOP) {
 		/* User-Mode Linux tells filters of some other address
 		 * (KSTK_EIP() in arch/um), and so cannot except the gate. */

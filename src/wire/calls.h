@@ -63,6 +63,14 @@ struct call {
 /* calls_get() - the line for a number, or NULL where there is none */
 const struct call *calls_get(uint64_t nr);
 
+/* call_is_traced() - does it stop who makes it? What is not known, does. */
+static inline bool call_is_traced(uint64_t nr)
+{
+	const struct call *c = calls_get(nr);
+
+	return !c || c->flags & CALL_TRACED;
+}
+
 /* calls_find() - the number of a call by name, or -ENOENT */
 int calls_find(const char *name);
 

@@ -8,6 +8,7 @@
 #include <linux/fs.h>
 #include <linux/openat2.h>
 #include <poll.h>
+#include <sys/auxv.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
@@ -1309,6 +1310,64 @@ static void ioctls(void)
 }
 
 /* The calls that glibc no longer makes, as old static programs do. */
+/* Of a call's number the kernel takes 32 bits, whatever is above them. */
+static void upper_halves(void)
+{
+	static const unsigned long above[] = { 1UL << 32, ~0UL << 32,
+					       1UL << 63 };
+
+	put(in("f"), "text");
+	for (size_t i = 0; i < sizeof(above) / sizeof(above[0]); i++) {
+		int fd = (int)sys(syscall(above[i] | SYS_open, in("f"),
+					  O_RDONLY));
+		char buf[4];
+
+		same(syscall(above[i] | SYS_read, fd, buf, sizeof(buf)), 4);
+		sys(syscall(above[i] | SYS_close, fd));
+	}
+}
+
+static void holds_in_both(const char *path, const char *text)
+{
+	pid_t pid;
+
+	holds(path, text);
+	spawned(pid)
+		holds(path, text);
+	reap(pid);
+}
+
+/* Segments are the program's, even such as nobody else may give it. */
+static void segments(void)
+{
+	put(in("f"), "text");
+	for (unsigned int null = 0; null < 4; null++) {
+		__asm__ volatile("mov %0, %%gs; mov %0, %%es" : : "r"(null));
+		holds_in_both(in("f"), "text");
+	}
+	if (getauxval(AT_HWCAP2) & 2) {		/* FSGSBASE */
+		uint64_t base = ~0ULL;
+
+		__asm__ volatile("wrgsbase %0" : : "r"(base));
+		holds_in_both(in("f"), "text");
+		__asm__ volatile("rdgsbase %0" : "=r"(base));
+		same(base, ~0ULL);
+	}
+}
+
+/* No path at all: mount(2) has a use for that. */
+static void null_paths(void)
+{
+	refused(syscall(SYS_mount, NULL, "/proc/nowhere", NULL, MS_PRIVATE,
+			NULL), ENOENT);
+	put(in("f"), "text");
+	refused(syscall(SYS_rename, in("f"), NULL), EFAULT);
+	refused(syscall(SYS_rename, NULL, in("f")), EFAULT);
+	refused(syscall(SYS_rename, NULL, NULL), EFAULT);
+	refused(syscall(SYS_stat, NULL, NULL), EFAULT);
+	holds(in("f"), "text");
+}
+
 static void old_calls(void)
 {
 	struct stat st;
@@ -1390,6 +1449,7 @@ int main(int argc, char **argv)
 		CASE(map_shared), CASE(map_errors), CASE(working_dir),
 		CASE(removed_cwd), CASE(dirfds), CASE(resolve), CASE(statfss),
 		CASE(ioctls), CASE(old_calls), CASE(streams),
+		CASE(upper_halves), CASE(null_paths), CASE(segments),
 	};
 
 	return VICTIM_MAIN(argc, argv, cases);
