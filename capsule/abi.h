@@ -154,6 +154,7 @@
 #define STUB_FD		1
 #define STUB_TRAP	2	/* the tracer's: it stops */
 #define STUB_PATH	3
+#define STUB_HOST_FD	4	/* FD, but the target's own are the tracer's */
 #define STUB_FDS	1024
 #define STUB_RANGES	16
 #define STUB_DIRS	256

@@ -9,7 +9,14 @@
 
 #include "capsule/abi.h"
 
-/* fcntl.h, which is not for freestanding code (linux/fcntl.h) */
+/* fcntl.h and sys/ioctl.h are not for freestanding code. */
+#define F_DUPFD		0
+#define F_GETFD		1
+#define F_SETFD		2
+#define F_GETLK		5
+#define F_DUPFD_CLOEXEC	1030
+#define FIONCLEX	0x5450
+#define FIOCLEX		0x5451
 #define AT_FDCWD	(-100)
 #define AT_SYMLINK_NOFOLLOW	0x100
 #define AT_SYMLINK_FOLLOW	0x400
@@ -41,17 +48,45 @@ static int aims_at_capsule(const struct slot *lane)
 	return 0;
 }
 
-/* The first argument is a descriptor below STUB_FDS, not the target's own. */
+static uint64_t forward(struct slot *lane)
+{
+	if (!stub_ctl.ready || aims_at_capsule(lane))
+		return DECIDED_TRAP;
+	lane->op = SLOT_CALL;
+	return DECIDED_FORWARD;
+}
+
+/* Close-on-exec is the placeholder's, new numbers are the target's. */
+static uint64_t by_command(struct slot *lane)
+{
+	const uint32_t command = (uint32_t)lane->args[1];
+
+	if (lane->nr == __NR_ioctl)
+		return command == FIOCLEX || command == FIONCLEX ?
+		       DECIDED_TRAP : forward(lane);
+	switch (command) {
+	case F_GETFD:
+	case F_SETFD:
+		return DECIDED_LOCAL;
+	case F_DUPFD:
+	case F_DUPFD_CLOEXEC:
+	case F_GETLK:		/* has to name the owner of a lock */
+		return DECIDED_TRAP;
+	}
+	return forward(lane);
+}
+
+/* By a descriptor that is not simply the target's own. */
 static uint64_t by_descriptor(struct slot *lane)
 {
 	const uint32_t fd = (uint32_t)lane->args[0];
 
 	if (!(stub_ctl.what[lane->nr] & STUB_MAY_FORWARD) ||
-	    !is_in(stub_ctl.hosts, fd) ||
-	    !stub_ctl.ready || aims_at_capsule(lane))
+	    !is_in(stub_ctl.hosts, fd))
 		return DECIDED_TRAP;
-	lane->op = SLOT_CALL;
-	return DECIDED_FORWARD;
+	if (lane->nr == __NR_fcntl || lane->nr == __NR_ioctl)
+		return by_command(lane);
+	return forward(lane);
 }
 
 /* --- paths ---------------------------------------------------------------- */
@@ -165,7 +200,7 @@ static uint64_t by_path(struct slot *lane)
 	uint32_t side;
 	struct path p;
 
-	if (!stub_ctl.ready || !read_path(lane->args[i], &p))
+	if (!read_path(lane->args[i], &p))
 		return DECIDED_TRAP;
 	if (p.len)
 		side = whose(&p, dirfd);
@@ -175,12 +210,8 @@ static uint64_t by_path(struct slot *lane)
 		side = is_in(stub_ctl.hosts, dirfd) ? STUB_DIR_HOST :
 		       dirfd < STUB_FDS && !is_in(stub_ctl.fds, dirfd) ?
 		       STUB_DIR_LOCAL : STUB_DIR_UNKNOWN;
-	if (side == STUB_DIR_HOST) {
-		if (aims_at_capsule(lane))
-			return DECIDED_TRAP;
-		lane->op = SLOT_CALL;
-		return DECIDED_FORWARD;
-	}
+	if (side == STUB_DIR_HOST)
+		return forward(lane);
 	if (side != STUB_DIR_LOCAL)
 		return DECIDED_TRAP;
 	if (flags & AT_SYMLINK_NOFOLLOW)

@@ -515,6 +515,7 @@ void call_handle(struct tracer *tr, struct task *t)
 	}
 	if (patch_site(tr, t))
 		return;
+	stub_add_lane(tr, t);
 	c = calls_get(t->nr);
 	if (!c) {
 		task_return(tr, t, -ENOSYS);

@@ -239,7 +239,8 @@ int shadow_ready_for(struct tracer *tr, struct task *t,
 		err = make_executor(tr, t);
 	if (!err && fresh)
 		err = enter_cwd(tr, t);
-	if (!err && p->files->ctl && !tracer_in_vm(tr))
+	if (!err && p->files->ctl && !tracer_in_vm(tr) &&
+	    stub_man_lanes(tr, t) == 0)
 		stub_set_ready(p->files->ctl, true);
 	return err;
 }
@@ -540,7 +541,6 @@ void task_forward(struct tracer *tr, struct task *t, uint32_t op, uint64_t nr,
 	t->in_gate = true;
 	t->cancelled = false;
 	tr->stats.forwarded++;
-	stub_add_lane(tr, t);
 	if (tr->trace || tr->want_stats)
 		t->started = now_seconds();
 	publish(tr, t, op, nr, args, newfd);

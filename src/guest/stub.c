@@ -32,6 +32,13 @@ struct gate_header gate_header(void)
 
 /* --- what the stub may decide ----------------------------------------------- */
 
+/* Special calls of which the stub knows enough, by a host descriptor. */
+static bool is_known(unsigned int nr)
+{
+	return nr == SYS_fcntl || nr == SYS_ioctl || nr == SYS_getdents ||
+	       nr == SYS_getdents64;
+}
+
 /* By the table: is the first argument, a descriptor, all that decides? */
 static bool by_descriptor(const struct call *c)
 {
@@ -67,24 +74,28 @@ static uint8_t path_of(const struct call *c)
 	return what;
 }
 
-static uint8_t class_of(const struct call *c)
+static uint8_t class_of(unsigned int nr, const struct call *c)
 {
 	if (!c)
 		return STUB_TRAP;
 	if (!(c->flags & CALL_TRACED))
 		return STUB_LOCAL;
-	return by_descriptor(c) ? STUB_FD : by_path(c) ? STUB_PATH : STUB_TRAP;
+	if (by_descriptor(c))
+		return STUB_FD;
+	if (by_path(c))
+		return STUB_PATH;
+	return is_known(nr) ? STUB_HOST_FD : STUB_TRAP;
 }
 
-static uint8_t what_of(const struct call *c)
+static uint8_t what_of(unsigned int nr, const struct call *c)
 {
 	uint8_t what = 0;
 
 	for (int i = 0; c && c->args[i]; i++)
 		if (strchr("*bBVTpP", c->args[i]))
 			what |= (uint8_t)(1 << i);
-	if (c && c->flags & CALL_FORWARD &&
-	    !(c->flags & (CALL_SPECIAL | CALL_NEWFD)))
+	if (c && c->flags & CALL_FORWARD && !(c->flags & CALL_NEWFD) &&
+	    (!(c->flags & CALL_SPECIAL) || is_known(nr)))
 		what |= STUB_MAY_FORWARD;
 	return what;
 }
@@ -131,9 +142,9 @@ static void write_ctl(struct tracer *tr, struct proc *p)
 	stub_set_cwd(tr, p);
 	for (unsigned int nr = 0; nr < STUB_NRS; nr++) {
 		const struct call *c = calls_get(nr);
-		const uint8_t class = class_of(c);
+		const uint8_t class = class_of(nr, c);
 
-		ctl->what[nr] = what_of(c);
+		ctl->what[nr] = what_of(nr, c);
 		if (class == STUB_PATH)
 			ctl->path[nr] = path_of(c);
 		ctl->class[nr] = fast || class == STUB_LOCAL ? class :
@@ -320,14 +331,13 @@ struct slot *stub_lane(const struct proc *p, uint64_t gva, int *index)
 void stub_add_lane(struct tracer *tr, struct task *t)
 {
 	struct proc *p = t->proc;
+	const uint8_t class = p->files->ctl ? p->files->ctl->class[t->nr] :
+					      STUB_TRAP;
 	struct slot *lane;
 	void *at;
 
-	if (!p->files->ctl || !p->mm->ctl->ready ||
-	    (p->mm->ctl->class[t->nr] != STUB_FD &&
-	     p->mm->ctl->class[t->nr] != STUB_PATH) ||
-	    p->nlanes == LANES || p->nlanes >= (int)p->ntasks ||
-	    ++p->lane_wishes < LANE_STOPS)
+	if (class == STUB_TRAP || class == STUB_LOCAL || p->nlanes == LANES ||
+	    p->nlanes >= (int)p->ntasks || ++p->lane_wishes < LANE_STOPS)
 		return;
 	for (int i = 0; i < p->nlanes; i++)
 		if (is_free(p->lanes[i]))
@@ -341,13 +351,28 @@ void stub_add_lane(struct tracer *tr, struct task *t)
 	lane->req_seq = lane->resp_seq = 0;
 	lane->spin = lane->spin_max = tr->spin;
 	lane->pause_ns = 0;
-	if (executor_new(tr, p, LANE_FIRST + p->nlanes, lane->req_seq) < 0) {
-		munmap(at, SLOT_STRIDE);
-		return;
-	}
-	placement_new_lane(tr, t, LANE_FIRST + p->nlanes);
 	p->lanes[p->nlanes++] = lane;
+	/* Others have executors, and so must this one. */
+	if (p->mm->ctl->ready)
+		stub_set_ready(p->mm->ctl, stub_man_lanes(tr, t) == 0);
 	let_go(lane);
+}
+
+int stub_man_lanes(struct tracer *tr, struct task *t)
+{
+	struct proc *p = t->proc;
+
+	while (p->nmanned < p->nlanes) {
+		const int index = LANE_FIRST + p->nmanned;
+		int err = executor_new(tr, p, index,
+				       p->lanes[p->nmanned]->req_seq & ~1u);
+
+		if (err)
+			return err;
+		placement_new_lane(tr, t, index);
+		p->nmanned++;
+	}
+	return 0;
 }
 
 void stub_drop_lanes(struct tracer *tr, struct proc *p)
@@ -358,7 +383,7 @@ void stub_drop_lanes(struct tracer *tr, struct proc *p)
 		tr->stats.fast += lane->req_seq / 2;
 		munmap(lane, SLOT_STRIDE);
 	}
-	p->lane_wishes = 0;
+	p->lane_wishes = p->nmanned = 0;
 }
 
 void stub_abandon(struct proc *p)

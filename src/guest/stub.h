@@ -70,9 +70,12 @@ static inline void stub_set_ready(struct stub_ctl *ctl, bool ready)
 		__atomic_store_n(&ctl->ready, ready, __ATOMIC_SEQ_CST);
 }
 
-/* stub_add_lane() - the task's call might have been made by one, had there
- * been one */
+/* stub_add_lane() - the task's call might have been decided by the stub, had
+ * there been a free lane */
 void stub_add_lane(struct tracer *tr, struct task *t);
+/* stub_man_lanes() - every lane has its executor, before the stub forwards; 0 or
+ * -errno */
+int stub_man_lanes(struct tracer *tr, struct task *t);
 /* stub_drop_lanes() - the process's shadow, or its memory, is no more */
 void stub_drop_lanes(struct tracer *tr, struct proc *p);
 /* stub_abandon() - nobody will answer: EIO for whoever waits */

@@ -89,7 +89,7 @@ struct proc {
 	bool shadow_gone;	/* it died: forwarded calls are EIO */
 	bool filtered;		/* has a seccomp filter of its own */
 	struct slot *lanes[LANES];	/* owned */
-	int nlanes;
+	int nlanes, nmanned;	/* nmanned: have executors */
 	int lane_wishes;	/* calls that would have liked one */
 	struct mm_view view;	/* attached while there is a shadow */
 };
