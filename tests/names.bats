@@ -1,0 +1,48 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# names.bats - where names lead is noticed when it changes
+
+# What is in single quotes is for the target's shell.
+# shellcheck disable=SC2016
+
+# bats file_tags=vm
+load helpers
+
+@test "a directory's name becomes that of a link to the other side" {
+	victim names directory_moved
+}
+
+@test "a file's name becomes that of a link to the other side" {
+	victim names file_linked
+}
+
+@test "another process makes the link" {
+	victim names moved_by_child
+}
+
+@test "the same relative name in another working directory" {
+	victim names other_directory
+}
+
+@test "the same number is another directory's descriptor" {
+	victim names by_descriptor
+}
+
+@test "paths that are not there, or not to their end, give EFAULT" {
+	victim names bad_pointers
+}
+
+# LOCALDIR is the guest's own in loopback alone.
+# bats test_tags=not-vm
+@test "a link that somebody else makes is seen a moment later" {
+	mkdir "$LOCALDIR/d"
+	: >"$LOCALDIR/d/x"
+	echo full >"$HOSTDIR/x"
+	ds_background -- bash -c 'while [ ! -s "$1/d/x" ]; do
+		[ -e "$1/ready" ] || : >"$1/ready"; done' - "$LOCALDIR"
+	eventually [ -e "$LOCALDIR/ready" ]
+	mv "$LOCALDIR/d" "$LOCALDIR/e"
+	ln -s "$GUEST" "$LOCALDIR/d"
+	ended
+	[ "$status" -eq 0 ]
+}
