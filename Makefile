@@ -131,6 +131,10 @@ torture: deps-check
 	$(Q)for kind in qemu uml; do BUILD=$(abspath $(BUILD)) \
 		tests/vm/torture.sh $$kind $(TORTURE_SECONDS) || exit 1; done
 
+# A million calls under a hail of signals; tests/storm.bats has short ones.
+storm: $(BIN) $(BUILD)/victims/storm
+	$(Q)BUILD=$(abspath $(BUILD)) tests/storm.sh $(STORMFLAGS)
+
 judge: $(BIN)
 	$(Q)BUILD=$(abspath $(BUILD)) tests/judge/judge.sh $(JUDGE)
 
@@ -176,6 +180,6 @@ install: $(BIN)
 clean:
 	rm -rf build
 
-.PHONY: all static check torture judge bench bench-vm kill-vm demo lint install \
-	clean tests-built deps-build deps-check
+.PHONY: all static check torture storm judge bench bench-vm kill-vm demo lint \
+	install clean tests-built deps-build deps-check
 -include $(OBJ:.o=.d) $(BUILD)/darkshadow.d $(UNITS:=.d)
