@@ -143,7 +143,9 @@ kill-vm: tests-built
 	$(Q)BUILD=$(abspath $(BUILD)) tests/vm/kill.sh uml 100
 	$(Q)BUILD=$(abspath $(BUILD)) tests/vm/kill.sh qemu 15
 
+# What is not there is not compared with.
 bench: $(BIN) $(BENCH)
+	$(Q)tests/deps.sh bench >&2 || true
 	$(Q)BUILD=$(abspath $(BUILD)) tests/bench/bench.sh $(BENCHFLAGS)
 
 bench-vm: deps-check
