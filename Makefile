@@ -141,6 +141,10 @@ torture: deps-check
 	$(Q)for kind in qemu uml; do BUILD=$(abspath $(BUILD)) \
 		tests/vm/torture.sh $$kind $(TORTURE_SECONDS) || exit 1; done
 
+# A million calls under a hail of signals; tests/storm.bats has short ones.
+storm: $(BIN) $(BUILD)/victims/storm
+	$(Q)BUILD=$(abspath $(BUILD)) tests/storm.sh $(STORMFLAGS)
+
 judge: $(BIN)
 	$(Q)BUILD=$(abspath $(BUILD)) tests/judge/judge.sh $(JUDGE)
 
@@ -149,7 +153,9 @@ kill-vm: tests-built
 	$(Q)BUILD=$(abspath $(BUILD)) tests/vm/kill.sh uml 100
 	$(Q)BUILD=$(abspath $(BUILD)) tests/vm/kill.sh qemu 15
 
+# What is not there is not compared with.
 bench: $(BIN) $(BENCH)
+	$(Q)tests/deps.sh bench >&2 || true
 	$(Q)BUILD=$(abspath $(BUILD)) tests/bench/bench.sh $(BENCHFLAGS)
 
 bench-vm: deps-check
@@ -186,6 +192,6 @@ install: $(BIN)
 clean:
 	rm -rf build
 
-.PHONY: all static check torture judge bench bench-vm kill-vm demo lint install \
-	clean tests-built deps-build deps-check
+.PHONY: all static check torture storm judge bench bench-vm kill-vm demo lint \
+	install clean tests-built deps-build deps-check
 -include $(OBJ:.o=.d) $(BUILD)/darkshadow.d $(UNITS:=.d)

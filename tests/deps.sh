@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# deps.sh - what building ("build") or testing ("check") needs: installed
-# where we may (root, apt-get), named otherwise
+# deps.sh - what building ("build"), testing ("check") or measuring ("bench")
+# needs: installed where we may (root, apt-get), named otherwise
 set -u
 what=${1:-build}
 
@@ -11,11 +11,14 @@ check_packages="$build_packages bats shellcheck mandoc cppcheck clang-tidy \
 sqlite3 git rsync tar findutils python3 libpython3.11-testsuite \
 busybox-static fish zsh bsdextrautils util-linux attr procps strace \
 cpio qemu-system-x86 qemu-system-common"
+bench_packages="$build_packages linux-libc-dev findutils git sqlite3 python3 \
+strace proot"
 
 case $what in
 build) packages=$build_packages ;;
 check) packages=$check_packages ;;
-*) echo "usage: deps.sh build|check" >&2; exit 2 ;;
+bench) packages=$bench_packages ;;
+*) echo "usage: deps.sh build|check|bench" >&2; exit 2 ;;
 esac
 
 if ! command -v dpkg-query >/dev/null; then

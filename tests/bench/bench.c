@@ -2,16 +2,27 @@
 /*
  * bench.c - how long things take, as the program that does them sees it
  *
- *	bench DIR		times calls on a file in DIR and local ones, and
- *				prints "NAME NANOSECONDS" lines
- *	bench --memory DIR MIB	times the first call on a file in DIR whose buffer
- *				is in MIB MiB of memory that has been touched
- *	bench --startup CMD...	times from fork() to main() of the program that
- *				CMD ends with: CMD... bench --stamp
+ *	bench DIR
+ *		times calls on a file in DIR and local ones, and prints "NAME
+ *		NANOSECONDS" lines
+ *	bench --pingpong
+ *		times a round trip between two threads that spin, which no
+ *		forwarded call can be faster than
+ *	bench --memory DIR MIB
+ *		times the first call on a file in DIR whose buffer is in MIB
+ *		MiB of memory that has been touched
+ *	bench --startup CMD...
+ *		times from fork() to main() of the program that CMD ends with:
+ *		CMD... bench --stamp
+ *	bench --wall NAME CMD...
+ *		times a whole program, its output thrown away
+ *	bench --rest DIR SECONDS
+ *		forwards in several threads, prints "at rest" and rests
  *
  * Every figure is the median of several rounds, each round the mean of many
- * repetitions. Run natively and under darkshadow by bench.sh, which makes
- * ratios of them; nothing here knows where it runs.
+ * repetitions; but for *_p50 and *_p99, which are of single calls, the reading
+ * of the clock included. Run natively and under darkshadow by bench.sh, which
+ * makes ratios of them; nothing here knows where it runs.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -20,11 +31,15 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -33,6 +48,10 @@
 #define MIB (1 << 20)
 #define ROUNDS 7
 #define ROUND_NS 200000000u
+#define SAMPLES 50000		/* single calls */
+#define THREADS 8
+#define THREAD_CALLS 16000	/* of all threads, in one round */
+#define TRIPS 200000
 
 struct ctx {
 	int host;		/* a file of 1 MiB in DIR */
@@ -85,6 +104,14 @@ static void pread_1m(struct ctx *c)
 		fail("pread of 1 MiB");
 }
 
+static void fstat_host(struct ctx *c)
+{
+	struct stat st;
+
+	if (fstat(c->host, &st))
+		fail("fstat");
+}
+
 /* A change of the address space that a shadow has to hear of, twice. */
 static void map_pread(struct ctx *c)
 {
@@ -111,17 +138,36 @@ static void read_local(struct ctx *c)
 		fail("read of /dev/zero");
 }
 
-static void map_unmap(struct ctx *c)
+/* Of 1 MiB are touched: nothing, a page, or every page. */
+static void map_touch_unmap(size_t step)
 {
 	char *p = mmap(NULL, MIB, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	(void)c;
 	if (p == MAP_FAILED)
 		fail("mmap");
-	p[0] = 1;
+	for (size_t i = 0; step && i < MIB; i += step)
+		p[i] = 1;
 	if (munmap(p, MIB))
 		fail("munmap");
+}
+
+static void map_untouched(struct ctx *c)
+{
+	(void)c;
+	map_touch_unmap(0);
+}
+
+static void map_unmap(struct ctx *c)
+{
+	(void)c;
+	map_touch_unmap(MIB);
+}
+
+static void map_touched(struct ctx *c)
+{
+	(void)c;
+	map_touch_unmap(4096);
 }
 
 static void fork_exec(struct ctx *c)
@@ -141,25 +187,36 @@ static void fork_exec(struct ctx *c)
 static const struct figure figures[] = {
 	{ "pread_1", pread_1, 2000 },
 	{ "pread_1m", pread_1m, 100 },
+	{ "fstat", fstat_host, 2000 },
 	{ "map_pread", map_pread, 500 },
 	{ "getpid", getpid_local, 100000 },
 	{ "read_local", read_local, 20000 },
+	{ "mmap_untouched", map_untouched, 500 },
 	{ "mmap_munmap", map_unmap, 500 },
+	{ "mmap_touched", map_touched, 100 },
 	{ "fork_exec", fork_exec, 10 },
 };
 
+/* As often as was asked for, unless that takes too long. */
+static int affordable(void (*once)(struct ctx *c), struct ctx *c, int repeat)
+{
+	uint64_t start, took;
+
+	once(c);
+	start = now_ns();
+	once(c);
+	took = now_ns() - start;
+	if (took * (uint64_t)repeat > ROUND_NS)
+		repeat = (int)(ROUND_NS / took) + 1;
+	return repeat;
+}
+
 static void measure(const struct figure *f, struct ctx *c)
 {
+	const int repeat = affordable(f->once, c, f->repeat);
 	double rounds[ROUNDS];
-	uint64_t start, once;
-	int repeat = f->repeat;
+	uint64_t start;
 
-	f->once(c);
-	start = now_ns();
-	f->once(c);
-	once = now_ns() - start;
-	if (once * (uint64_t)repeat > ROUND_NS)
-		repeat = (int)(ROUND_NS / once) + 1;
 	for (int r = 0; r < ROUNDS; r++) {
 		start = now_ns();
 		for (int i = 0; i < repeat; i++)
@@ -168,6 +225,163 @@ static void measure(const struct figure *f, struct ctx *c)
 	}
 	printf("%s %.1f\n", f->name, median(rounds, ROUNDS));
 	fflush(stdout);
+}
+
+static void percentiles(const char *name, double *v, size_t n)
+{
+	qsort(v, n, sizeof(*v), by_value);
+	printf("%s_p50 %.1f\n%s_p99 %.1f\n", name, v[n / 2], name,
+	       v[n * 99 / 100]);
+	fflush(stdout);
+}
+
+static void single_calls(struct ctx *c)
+{
+	static double times[SAMPLES];
+	const int samples = affordable(pread_1, c, SAMPLES);
+
+	for (int i = 0; i < samples; i++) {
+		uint64_t start = now_ns();
+
+		pread_1(c);
+		times[i] = (double)(now_ns() - start);
+	}
+	percentiles("pread_1", times, (size_t)samples);
+}
+
+struct crowd {
+	struct ctx *ctx;
+	pthread_barrier_t start, end;
+	int calls;			/* of each thread, in one round */
+};
+
+static void *of_crowd(void *arg)
+{
+	struct crowd *crowd = arg;
+	char byte;
+
+	for (int r = 0; r <= ROUNDS; r++) {
+		pthread_barrier_wait(&crowd->start);
+		for (int i = 0; i < crowd->calls; i++)
+			if (pread(crowd->ctx->host, &byte, 1, 0) != 1)
+				fail("pread of one of many");
+		pthread_barrier_wait(&crowd->end);
+	}
+	return NULL;
+}
+
+/* One call's share of the time in which n threads make theirs at once. */
+static void at_once(struct ctx *c, unsigned n)
+{
+	const int calls_each = affordable(pread_1, c, THREAD_CALLS) / (int)n;
+	struct crowd crowd = { .ctx = c, .calls = calls_each };
+	pthread_t threads[THREADS];
+	double rounds[ROUNDS];
+
+	pthread_barrier_init(&crowd.start, NULL, n + 1);
+	pthread_barrier_init(&crowd.end, NULL, n + 1);
+	for (unsigned i = 0; i < n; i++)
+		if (pthread_create(&threads[i], NULL, of_crowd, &crowd))
+			fail("pthread_create");
+	for (int r = 0; r <= ROUNDS; r++) {
+		uint64_t start = now_ns();
+
+		pthread_barrier_wait(&crowd.start);
+		pthread_barrier_wait(&crowd.end);
+		/* The first round finds nobody forwarding yet. */
+		if (r > 0)
+			rounds[r - 1] = (double)(now_ns() - start) /
+				(calls_each * (int)n);
+	}
+	for (unsigned i = 0; i < n; i++)
+		pthread_join(threads[i], NULL);
+	printf("threads_%u %.1f\n", n, median(rounds, ROUNDS));
+	fflush(stdout);
+}
+
+/* Two cache lines, and nothing else near them. */
+static struct {
+	_Alignas(256) atomic_uint ping;
+	_Alignas(256) atomic_uint pong;
+	_Alignas(256) char end;
+} lines;
+
+/* The nth processor that we may use; fails where there are not so many. */
+static void run_on(int n)
+{
+	cpu_set_t may, one;
+
+	if (sched_getaffinity(0, sizeof(may), &may))
+		fail("sched_getaffinity");
+	for (int i = 0; i < CPU_SETSIZE; i++) {
+		if (!CPU_ISSET(i, &may) || n--)
+			continue;
+		CPU_ZERO(&one);
+		CPU_SET(i, &one);
+		if (pthread_setaffinity_np(pthread_self(), sizeof(one), &one))
+			fail("pthread_setaffinity_np");
+		return;
+	}
+	errno = ENODEV;
+	fail("a second processor");
+}
+
+static void *answer(void *arg)
+{
+	run_on(1);
+	for (unsigned i = 1; i <= (ROUNDS + 2) * TRIPS; i++) {
+		while (atomic_load_explicit(&lines.ping,
+					    memory_order_acquire) != i)
+			;
+		atomic_store_explicit(&lines.pong, i, memory_order_release);
+	}
+	return arg;
+}
+
+static void trip(unsigned i)
+{
+	atomic_store_explicit(&lines.ping, i, memory_order_release);
+	while (atomic_load_explicit(&lines.pong, memory_order_acquire) != i)
+		;
+}
+
+/* One round to begin with, some as a whole, one of single trips. */
+static int pingpong(void)
+{
+	static double times[TRIPS];
+	double rounds[ROUNDS];
+	unsigned i = 0;
+	pthread_t other;
+	cpu_set_t all;
+
+	if (sched_getaffinity(0, sizeof(all), &all))
+		fail("sched_getaffinity");
+	if (CPU_COUNT(&all) < 2) {
+		fprintf(stderr, "bench: one processor: no ping-pong\n");
+		return 0;
+	}
+	if (pthread_create(&other, NULL, answer, NULL))
+		fail("pthread_create");
+	run_on(0);
+	while (i < TRIPS)
+		trip(++i);
+	for (int r = 0; r < ROUNDS; r++) {
+		uint64_t start = now_ns();
+
+		for (int k = 0; k < TRIPS; k++)
+			trip(++i);
+		rounds[r] = (double)(now_ns() - start) / TRIPS;
+	}
+	for (int k = 0; k < TRIPS; k++) {
+		uint64_t start = now_ns();
+
+		trip(++i);
+		times[k] = (double)(now_ns() - start);
+	}
+	pthread_join(other, NULL);
+	printf("pingpong %.1f\n", median(rounds, ROUNDS));
+	percentiles("pingpong", times, TRIPS);
+	return 0;
 }
 
 static int memory(const char *dir, size_t mib)
@@ -196,25 +410,85 @@ static int memory(const char *dir, size_t mib)
 	return 0;
 }
 
+static void open_files(struct ctx *c, const char *dir, char name[PATH_MAX])
+{
+	snprintf(name, PATH_MAX, "%s/bench.data", dir);
+	c->mem = malloc(MIB);
+	if (!c->mem)
+		fail("malloc");
+	memset(c->mem, 'b', MIB);
+	c->host = open(name, O_RDWR | O_CREAT | O_TRUNC, 0600);
+	if (c->host < 0 || write(c->host, c->mem, MIB) != MIB)
+		fail(name);
+	c->zero = open("/dev/zero", O_RDONLY);
+	if (c->zero < 0)
+		fail("/dev/zero");
+}
+
 static int calls(const char *dir)
 {
 	char name[PATH_MAX];
 	struct ctx c;
 
-	snprintf(name, sizeof(name), "%s/bench.data", dir);
-	c.mem = malloc(MIB);
-	if (!c.mem)
-		fail("malloc");
-	memset(c.mem, 'b', MIB);
-	c.host = open(name, O_RDWR | O_CREAT | O_TRUNC, 0600);
-	if (c.host < 0 || write(c.host, c.mem, MIB) != MIB)
-		fail(name);
-	c.zero = open("/dev/zero", O_RDONLY);
-	if (c.zero < 0)
-		fail("/dev/zero");
+	open_files(&c, dir, name);
 	for (size_t i = 0; i < sizeof(figures) / sizeof(figures[0]); i++)
 		measure(&figures[i], &c);
+	single_calls(&c);
+	at_once(&c, 1);
+	at_once(&c, THREADS);
 	unlink(name);
+	return 0;
+}
+
+static void *forward_and_rest(void *ctx)
+{
+	for (int i = 0; i < 1000; i++)
+		pread_1(ctx);
+	for (;;)
+		pause();
+	return NULL;
+}
+
+static int rest(const char *dir, unsigned seconds)
+{
+	char name[PATH_MAX];
+	pthread_t thread;
+	struct ctx c;
+
+	open_files(&c, dir, name);
+	for (int i = 1; i < 4; i++)
+		if (pthread_create(&thread, NULL, forward_and_rest, &c))
+			fail("pthread_create");
+	for (int i = 0; i < 1000; i++)
+		pread_1(&c);
+	unlink(name);
+	printf("at rest\n");
+	fflush(stdout);
+	sleep(seconds);
+	return 0;
+}
+
+static int wall(const char *name, char **cmd)
+{
+	uint64_t start = now_ns();
+	int status, null;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		null = open("/dev/null", O_RDWR);
+		dup2(null, 0);
+		dup2(null, 1);
+		execvp(cmd[0], cmd);
+		_exit(127);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		fail(cmd[0]);
+	if (status) {
+		fprintf(stderr, "bench: %s: %s ended with wait status %#x\n",
+			name, cmd[0], (unsigned)status);
+		return 1;
+	}
+	printf("%s %" PRIu64 "\n", name, now_ns() - start);
 	return 0;
 }
 
@@ -269,9 +543,16 @@ int main(int argc, char **argv)
 		return memory(argv[2], strtoul(argv[3], NULL, 10));
 	if (argc > 2 && strcmp(argv[1], "--startup") == 0)
 		return startup(argv + 2);
+	if (argc == 2 && strcmp(argv[1], "--pingpong") == 0)
+		return pingpong();
+	if (argc > 3 && strcmp(argv[1], "--wall") == 0)
+		return wall(argv[2], argv + 3);
+	if (argc == 4 && strcmp(argv[1], "--rest") == 0)
+		return rest(argv[2], (unsigned)strtoul(argv[3], NULL, 10));
 	if (argc == 2 && argv[1][0] != '-')
 		return calls(argv[1]);
-	fprintf(stderr, "usage: bench DIR | --memory DIR MIB |"
+	fprintf(stderr, "usage: bench DIR | --memory DIR MIB | --pingpong |"
+		" --rest DIR SECONDS | --wall NAME CMD... |"
 		" --startup CMD... bench --stamp\n");
 	return 125;
 }

@@ -2,19 +2,26 @@
 # SPDX-License-Identifier: MIT
 # bench.sh - what darkshadow costs, as ratios to the same thing done natively
 #
-#	bench.sh [--json]
+#	bench.sh [--json] [calls] [rest] [programs]
 #
-# Both sides are measured in the same run, in turns, PASSES times (3); a
+# Without words: all of it. All sides are measured in the same run, in turns:
+# calls and rest PASSES times (3), whole programs PROGRAM_PASSES times (5); a
 # figure is the median over the passes. Environment: BUILD, the build folder,
 # with darkshadow in it and bench/bench or bench; CC where neither is there.
+#
+# What is measured becomes lines "SIDE NAME NANOSECONDS" in $work/figures. The
+# sides: native, darkshadow, no_patch (where `run` has that option), and for
+# programs also strace, strace_bpf and proot (programs.sh).
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 build=$(cd "${BUILD:-$here/../../build}" && pwd)
 guest=${DS_GUEST:-/mnt/ds-host}
 passes=${PASSES:-3}
+rest_s=2
 work=
 json=
+parts=
 
 die() {
 	echo "bench: $1" >&2
@@ -35,85 +42,148 @@ find_bench() {
 		fi
 	done
 	bench=$work/bench
-	"${CC:-cc}" -std=gnu11 -O2 -o "$bench" "$here/bench.c"
+	"${CC:-cc}" -std=gnu11 -O2 -pthread -o "$bench" "$here/bench.c"
 }
 
-one_pass() {
-	"$bench" "$work/host" >>"$work/native"
-	"$bench" --startup "$bench" --stamp >>"$work/native"
-	"${run[@]}" "$bench" "$guest" >>"$work/shadowed"
-	"$bench" --startup "${run[@]}" "$bench" --stamp >>"$work/shadowed"
+# find_sides - sides: native and the ways to run shadowed
+find_sides() {
+	sides=(native darkshadow)
+	if "$build/darkshadow" run --help | grep -q -e --no-patch; then
+		sides+=(no_patch)
+	fi
 }
 
-# report - "NAME NANOSECONDS" lines of both sides to a table or to JSON
+# wrap SIDE - run: what comes before the command; dir: where its files are
+wrap() {
+	run=("$build/darkshadow" run --forward "path:$guest=$work/host")
+	dir=$guest
+	case $1 in
+	native) run=() dir=$work/host ;;
+	darkshadow) run+=(--) ;;
+	no_patch) run+=(--no-patch --) ;;
+	esac
+}
+
+# note SIDE - lines "NAME NANOSECONDS" to figures of the side
+note() {
+	sed "s/^/$1 /" >>"$work/figures"
+}
+
+wants() {
+	[ -z "$parts" ] || [[ " $parts " == *" $1 "* ]]
+}
+
+measure_calls() {
+	local pass side
+
+	for ((pass = 0; pass < passes; pass++)); do
+		for side in "${sides[@]}"; do
+			wrap "$side"
+			"${run[@]}" "$bench" "$dir" | note "$side"
+			"$bench" --startup "${run[@]}" "$bench" --stamp |
+				note "$side"
+		done
+		"$bench" --pingpong | note native
+	done
+}
+
+# tree PID - it, its descendants, and whom these trace: the shadows
+tree() {
+	cat /proc/[0-9]*/status 2>/dev/null | awk -v root="$1" '
+		/^Pid:/ { pid = $2 }
+		/^PPid:/ { parent[pid] = $2 }
+		/^TracerPid:/ { tracer[pid] = $2 }
+		END {
+			of[root]
+			do {
+				more = 0
+				for (pid in parent)
+					if (!(pid in of) && (parent[pid] in of ||
+					    tracer[pid] in of)) {
+						of[pid]
+						more = 1
+					}
+			} while (more)
+			for (pid in of)
+				print pid
+		}'
+}
+
+# cpu_ns PID - what all threads of its tree have used
+cpu_ns() {
+	local pid
+
+	for pid in $(tree "$1"); do
+		cat /proc/"$pid"/task/*/schedstat 2>/dev/null || true
+	done | awk '{ sum += $1 } END { printf "%.0f\n", sum }'
+}
+
+# rest SIDE - what is used while a program that has forwarded does nothing
+rest() {
+	local pid from to
+
+	wrap "$1"
+	: >"$work/rest"
+	"${run[@]}" "$bench" --rest "$dir" $((rest_s + 1)) >"$work/rest" &
+	pid=$!
+	until grep -q "at rest" "$work/rest"; do
+		kill -0 "$pid" || die "$1: the program at rest is gone"
+		sleep 0.01
+	done
+	from=$(cpu_ns "$pid")
+	sleep "$rest_s"
+	to=$(cpu_ns "$pid")
+	wait "$pid"
+	echo "idle_cpu $((to - from))" | note "$1"
+}
+
+measure_rest() {
+	local pass side
+
+	for ((pass = 0; pass < passes; pass++)); do
+		for side in "${sides[@]}"; do
+			rest "$side"
+		done
+	done
+}
+
+measure_programs() {
+	BENCH=$bench DARKSHADOW=$build/darkshadow "$here/programs.sh" \
+		>>"$work/figures"
+}
+
+# report - figures to tables or to JSON
 report() {
-	awk -v json="$json" '
-	BEGIN {
-		say["pread_1"] = "forwarded pread of 1 byte"
-		say["pread_1m"] = "forwarded pread of 1 MiB"
-		say["map_pread"] = "mmap, forwarded pread, munmap"
-		say["getpid"] = "unforwarded getpid"
-		say["read_local"] = "unforwarded read of 1 byte"
-		say["mmap_munmap"] = "mmap, touch and munmap of 1 MiB"
-		say["fork_exec"] = "fork, exec and wait of /bin/true"
-		say["startup"] = "start-up to main"
-	}
-	{
-		side = FILENAME ~ /native$/ ? "n" : "s"
-		if (!($1 in seen)) { seen[$1]; order[++names] = $1 }
-		v[side, $1, ++count[side, $1]] = $2 + 0
-	}
-	function median(side, name,    n, i, j, t, a) {
-		n = count[side, name]
-		for (i = 1; i <= n; i++)
-			a[i] = v[side, name, i]
-		for (i = 2; i <= n; i++)
-			for (j = i; j > 1 && a[j] < a[j - 1]; j--) {
-				t = a[j]; a[j] = a[j - 1]; a[j - 1] = t
-			}
-		return a[int((n + 1) / 2)]
-	}
-	END {
-		if (json)
-			print "{"
-		else
-			printf "%-34s %12s %14s %8s\n", "", "native",
-				"darkshadow", "ratio"
-		for (i = 1; i <= names; i++) {
-			name = order[i]
-			n = median("n", name)
-			s = median("s", name)
-			if (json)
-				printf "  \"%s\": {\"native_ns\": %.1f, " \
-					"\"darkshadow_ns\": %.1f, " \
-					"\"ratio\": %.3f}%s\n", name, n, s,
-					s / n, i < names ? "," : ""
-			else
-				printf "%-34s %9.2f us %11.2f us %8.2f\n",
-					say[name], n / 1000, s / 1000, s / n
-		}
-		if (json)
-			print "}"
-	}' "$work/native" "$work/shadowed"
+	awk -v json="$json" -v rest_s="$rest_s" -f "$here/report.awk" \
+		"$work/figures"
 }
 
 main() {
-	local pass
+	local word
 
-	case ${1:-} in
-	--json) json=1 ;;
-	"") ;;
-	*) die "usage: bench.sh [--json]" ;;
-	esac
+	for word; do
+		case $word in
+		--json) json=1 ;;
+		calls | rest | programs) parts="$parts $word" ;;
+		*) die "usage: bench.sh [--json] [calls] [rest] [programs]" ;;
+		esac
+	done
 	[ -x "$build/darkshadow" ] || die "there is no $build/darkshadow: run make"
 	work=$(mktemp -d "${TMPDIR:-/tmp}/ds-bench.XXXXXX")
 	trap cleanup EXIT
 	mkdir "$work/host"
+	: >"$work/figures"
 	find_bench
-	run=("$build/darkshadow" run --forward "path:$guest=$work/host" --)
-	for ((pass = 0; pass < passes; pass++)); do
-		one_pass
-	done
+	find_sides
+	if wants calls; then
+		measure_calls
+	fi
+	if wants rest; then
+		measure_rest
+	fi
+	if wants programs; then
+		measure_programs
+	fi
 	report
 }
 

@@ -32,7 +32,7 @@ in_guest() {
 
 # row VM SIDE - names and nanoseconds to lines "VM SIDE NAME MICROSECONDS"
 row() {
-	awk -v vm="$1" -v side="$2" '{ printf "%-9s %-10s %-12s %12.2f us\n",
+	awk -v vm="$1" -v side="$2" '{ printf "%-9s %-10s %-14s %12.2f us\n",
 		vm, side, $1, $2 / 1000 }'
 }
 
@@ -49,7 +49,7 @@ shadowed() {
 		awk -v vm="$vm" -v pages="$pages" '
 			/^memory_/ { name = $1; ns = $2 }
 			/map updates/ { extents = $(NF - 4) }
-			END { printf "%-9s %-10s %-12s %12.2f us %s extents\n",
+			END { printf "%-9s %-10s %-14s %12.2f us %s extents\n",
 				vm, pages, name, ns / 1000, extents }' \
 			"$work/out" "$work/err"
 	done
