@@ -657,7 +657,7 @@ void patch_undo(struct tracer *tr, struct task *t, struct range at,
 	struct patches *patches = &mm->patches;
 	bool stopped = false;
 
-	if (!has_code(&patches->maps, at))
+	if (!patches->maps_stale && !has_code(&patches->maps, at))
 		return;
 	patches->maps_stale = true;
 	idmap_fini(&mm->sites);

@@ -728,6 +728,7 @@ static int task_execed(struct tracer *tr, pid_t tid, struct task **out)
 	old = (pid_t)former == tid ? NULL : idmap_get(&tr->tasks,
 						      (uint32_t)tid);
 	if (old) {
+		names_moved(tr, old);
 		release_slot(old);
 		old->proc->ntasks--;
 		if (!old->exiting)
@@ -751,7 +752,7 @@ static int task_execed(struct tracer *tr, pid_t tid, struct task **out)
 			continue;
 		/* Of the old address space, which a vfork's parent lives on in. */
 		release_slot(old);
-		old->executor = false;
+		old->executor = old->in_gate = false;
 	}
 	t->in_gate = t->in_exec = t->in_native = false;
 	t->then = NULL;

@@ -362,15 +362,12 @@ static void page_preads(void)
 	}
 }
 
-/* What is made writable is as it was written; then it is somebody else's. */
-static void rewritten(void)
+static void rewrite(void)
 {
 	static const unsigned char site[] = { 0xb8, 17, 0, 0, 0, 0x0f, 5, 0xc3 };
 	unsigned char *page = (unsigned char *)
 			      ((uintptr_t)page_pread_site & ~4095UL);
 
-	warm();
-	page_preads();
 	sys(mprotect(page, 4096, PROT_READ | PROT_WRITE));
 	check(memcmp(page + 131, site, sizeof(site)) == 0,
 	      "the program's code is not what it was");
@@ -383,6 +380,22 @@ static void rewritten(void)
 	page_pread_site[-4] = SYS_pread64;
 	sys(mprotect(page, 4096, PROT_READ | PROT_EXEC));
 	page_preads();
+}
+
+/* What is made writable is as it was written; then it is somebody else's. */
+static void rewritten(void)
+{
+	pid_t pid;
+
+	warm();
+	page_preads();
+	/* That this is called is not news to the child. */
+	sys(mprotect(map(4096, PROT_READ, MAP_PRIVATE), 4096, PROT_NONE));
+	spawned(pid)
+		rewrite();
+	reap(pid);
+	page_preads();
+	rewrite();
 }
 
 /* The page goes, and something else comes to be there. */
