@@ -17,13 +17,16 @@ sow() {
 
 # traced_by PID - processes whose tracer it is; the first is the nursery's
 traced_by() {
-	local file
+	local file stat
 
 	# shellcheck disable=SC2013	# a name a word
 	for file in $(grep -ls "^TracerPid:[^0-9]*$1\$" /proc/[0-9]*/status); do
 		file=${file#/proc/}
-		echo "${file%/status}"
-	done | sort -n
+		# Behind the name, the twentieth word is when it began.
+		read -r stat 2>/dev/null <"/proc/${file%/status}/stat" &&
+			awk -v pid="${file%/status}" \
+				'{ sub(/.*[)] /, ""); print $20, pid }' <<<"$stat"
+	done | sort -n | cut -d' ' -f2
 }
 
 # nap MS - a random time up to so long

@@ -515,7 +515,6 @@ void call_handle(struct tracer *tr, struct task *t)
 	}
 	if (patch_site(tr, t))
 		return;
-	stub_add_lane(tr, t);
 	c = calls_get(t->nr);
 	if (!c) {
 		task_return(tr, t, -ENOSYS);
@@ -527,6 +526,7 @@ void call_handle(struct tracer *tr, struct task *t)
 		task_return(tr, t, -ENOSYS);
 		return;
 	}
+	stub_add_lane(tr, t);
 	if (c->flags & CALL_NAMES && !t->moves) {
 		t->moves = true;
 		tr->moving++;
