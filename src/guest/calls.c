@@ -509,7 +509,7 @@ void call_handle(struct tracer *tr, struct task *t)
 	t->args[5] = t->regs.r9;
 	/* The program was at its call when it stopped: that is what it gets
 	 * back, with rax as the result. */
-	if (foreign) {
+	if (foreign == 1) {
 		refuse_foreign(tr, t);
 		return;
 	}

@@ -163,6 +163,12 @@ void stub_detached(struct tracer *tr, const struct mm *mm,
 			write_ctl(tr, t->proc);
 }
 
+void stub_leave_memory(struct proc *p)
+{
+	if (p->mm->refs == 1 && p->files->ctl == p->mm->ctl)
+		p->files->ctl = NULL;
+}
+
 void stub_attach(struct tracer *tr, struct proc *p)
 {
 	write_ctl(tr, p);

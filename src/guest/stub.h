@@ -41,6 +41,9 @@ void stub_attach(struct tracer *tr, struct proc *p);
 void stub_detached(struct tracer *tr, const struct mm *mm,
 		   const struct files *files);
 
+/* stub_leave_memory() - p is about to lose its memory, and stub_ctl with it */
+void stub_leave_memory(struct proc *p);
+
 /* stub_set_fd() - a descriptor has become the host's, or is it no more; tree:
  * whatever is below it is the host's, too */
 void stub_set_fd(struct stub_ctl *ctl, int fd, bool host, bool tree);

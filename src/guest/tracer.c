@@ -420,6 +420,7 @@ static void proc_end(struct tracer *tr, struct proc *p)
 	struct mm *mm = p->mm->refs > 1 ? p->mm : NULL;
 	struct files *files = p->files->refs > 1 ? p->files : NULL;
 
+	stub_leave_memory(p);
 	shadow_drop(tr, p);
 	stub_drop_lanes(tr, p);
 	mm_unref(p->mm);
@@ -758,6 +759,7 @@ static int task_execed(struct tracer *tr, pid_t tid, struct task **out)
 	t->then = NULL;
 	t->remote.masked = false;
 	stub_drop_lanes(tr, t->proc);
+	stub_leave_memory(t->proc);
 	shadow_exec(tr, t);
 	former_mm = t->proc->mm->refs > 1 ? t->proc->mm : NULL;
 	mm_unref(t->proc->mm);
