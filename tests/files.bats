@@ -275,6 +275,12 @@ load helpers
 	victim files null_paths
 }
 
+# UML's kernel sets registers by ptrace itself, and ends where it cannot.
+# bats test_tags=not-uml
+@test "segment registers that a tracer cannot set" {
+	victim files segments
+}
+
 @test "all of it holds with everything forwarded" {
 	victim_all files
 }

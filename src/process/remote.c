@@ -2,15 +2,22 @@
 /* remote.c - system calls made by another thread on our behalf (ptrace) */
 #include "process/remote.h"
 
+#include <elf.h>
 #include <errno.h>
 #include <signal.h>
+#include <stddef.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "capsule/abi.h"
 #include "process/proc.h"
+
+/* The code segment of 64-bit programs: in others registers are laid out
+ * differently. */
+#define USER_CS 0x33
 
 static long pt(unsigned int req, pid_t tid, void *addr, void *data)
 {
@@ -25,8 +32,22 @@ int remote_get_regs(pid_t tid, struct user_regs_struct *regs)
 int remote_set_regs(pid_t tid, const struct user_regs_struct *regs)
 {
 	void *data = (void *)(uintptr_t)regs;
+	/* All but the bases and selectors of segments, which are the last. */
+	struct iovec some = {
+		data, offsetof(struct user_regs_struct, fs_base)
+	};
 
-	return pt(PTRACE_SETREGS, tid, NULL, data) < 0 ? -errno : 0;
+	if (pt(PTRACE_SETREGS, tid, NULL, data) == 0)
+		return 0;
+	/*
+	 * A program may load selectors (1 and 2 are null, too) and bases (any
+	 * number is one, by wrgsbase) that the kernel does not take from us.
+	 * They are in place, as nobody changes them.
+	 */
+	if (errno != EIO || regs->cs != USER_CS)
+		return -errno;
+	return pt(PTRACE_SETREGSET, tid, (void *)NT_PRSTATUS, &some) < 0 ?
+	       -errno : 0;
 }
 
 void remote_set_call(struct user_regs_struct *regs, uint64_t nr,

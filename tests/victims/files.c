@@ -8,6 +8,7 @@
 #include <linux/fs.h>
 #include <linux/openat2.h>
 #include <poll.h>
+#include <sys/auxv.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
@@ -1326,6 +1327,34 @@ static void upper_halves(void)
 	}
 }
 
+static void holds_in_both(const char *path, const char *text)
+{
+	pid_t pid;
+
+	holds(path, text);
+	spawned(pid)
+		holds(path, text);
+	reap(pid);
+}
+
+/* Segments are the program's, even such as nobody else may give it. */
+static void segments(void)
+{
+	put(in("f"), "text");
+	for (unsigned int null = 0; null < 4; null++) {
+		__asm__ volatile("mov %0, %%gs; mov %0, %%es" : : "r"(null));
+		holds_in_both(in("f"), "text");
+	}
+	if (getauxval(AT_HWCAP2) & 2) {		/* FSGSBASE */
+		uint64_t base = ~0ULL;
+
+		__asm__ volatile("wrgsbase %0" : : "r"(base));
+		holds_in_both(in("f"), "text");
+		__asm__ volatile("rdgsbase %0" : "=r"(base));
+		same(base, ~0ULL);
+	}
+}
+
 /* No path at all: mount(2) has a use for that. */
 static void null_paths(void)
 {
@@ -1420,7 +1449,7 @@ int main(int argc, char **argv)
 		CASE(map_shared), CASE(map_errors), CASE(working_dir),
 		CASE(removed_cwd), CASE(dirfds), CASE(resolve), CASE(statfss),
 		CASE(ioctls), CASE(old_calls), CASE(streams),
-		CASE(upper_halves), CASE(null_paths),
+		CASE(upper_halves), CASE(null_paths), CASE(segments),
 	};
 
 	return VICTIM_MAIN(argc, argv, cases);
