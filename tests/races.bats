@@ -26,6 +26,10 @@ load helpers
 	victim races own_filter_kills
 }
 
+@test "a seccomp filter that asks for a tracer finds none" {
+	victim races own_filter_traces
+}
+
 @test "20000 reads under a hail of signals leave the signal mask alone" {
 	victim races mask_kept
 }

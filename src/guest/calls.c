@@ -570,6 +570,12 @@ void call_handle(struct tracer *tr, struct task *t)
 		task_return(tr, t, -ENOSYS);
 		return;
 	}
+	if (!(c->flags & CALL_TRACED)) {
+		/* A filter of the program's asks for a tracer, which to its
+		 * knowledge there is not. */
+		task_return(tr, t, -ENOSYS);
+		return;
+	}
 	handler = special(t->nr);
 	if (handler)
 		handler(tr, t);

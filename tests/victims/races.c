@@ -153,6 +153,18 @@ static void forked_mutex(void)
 	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 1), \
 	BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
 
+static void install(struct sock_filter *insns, size_t n)
+{
+	struct sock_fprog prog = { .len = (unsigned short)n, .filter = insns };
+
+	sys(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog)) {
+		if (errno == EINVAL || errno == ENOSYS)
+			victim_skip("this kernel has no seccomp filters");
+		check(false, "installing a filter: %s", strerror(errno));
+	}
+}
+
 /* Only what the two cases below call, and what check() reports with. */
 static void allow_little(void)
 {
@@ -164,18 +176,10 @@ static void allow_little(void)
 		ALLOW(SYS_close), ALLOW(SYS_exit_group),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
 	};
-	struct sock_fprog prog = {
-		.len = sizeof(insns) / sizeof(insns[0]), .filter = insns,
-	};
 	struct rlimit no_core = { 0, 0 };
 
 	sys(setrlimit(RLIMIT_CORE, &no_core));
-	sys(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
-	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog)) {
-		if (errno == EINVAL || errno == ENOSYS)
-			victim_skip("this kernel has no seccomp filters");
-		check(false, "installing a filter: %s", strerror(errno));
-	}
+	install(insns, sizeof(insns) / sizeof(insns[0]));
 }
 
 /* The filter is for the calls of the program, not for those made in it. */
@@ -219,6 +223,30 @@ static void own_filter_kills(void)
 		_exit(VICTIM_SKIP);
 	check(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS,
 	      "the child ended with wait status %#x", (unsigned)status);
+}
+
+/* A call that a tracer is to see fails where the program has none. */
+static void own_filter_traces(void)
+{
+	struct sock_filter insns[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+			 offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getppid, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRACE),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	int status;
+	pid_t pid;
+
+	put(in("x"), "x");
+	spawned(pid) {
+		install(insns, sizeof(insns) / sizeof(insns[0]));
+		refused(syscall(SYS_getppid), ENOSYS);
+		holds(in("x"), "x");
+	}
+	same(waitpid(pid, &status, 0), pid);
+	if (status)
+		_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
 }
 
 static atomic_bool stop_pelting;
@@ -588,6 +616,7 @@ int main(int argc, char **argv)
 	static const struct victim_case cases[] = {
 		CASE(thread_exits), CASE(thread_execs), CASE(forked_mutex),
 		CASE(own_filter), CASE(own_filter_kills), CASE(mask_kept),
+		CASE(own_filter_traces),
 		CASE(shrunk), CASE(epoll_mask), CASE(select_hangup),
 		CASE(select_closed), CASE(splice_full), CASE(unlink_proc),
 		CASE(undumpable), CASE(dotdot_link), CASE(killed_forking),
