@@ -148,6 +148,10 @@ storm: $(BIN) $(BUILD)/victims/storm
 judge: $(BIN)
 	$(Q)BUILD=$(abspath $(BUILD)) tests/judge/judge.sh $(JUDGE)
 
+selftests: deps-check
+	$(Q)$(MAKE) --no-print-directory $(BIN)
+	$(Q)BUILD=$(abspath $(BUILD)) tests/judge/selftests.sh $(SELFTESTS)
+
 # Long, and of another seed each time; a short one is part of the tests.
 kill-vm: tests-built
 	$(Q)BUILD=$(abspath $(BUILD)) tests/vm/kill.sh uml 100
@@ -192,6 +196,6 @@ install: $(BIN)
 clean:
 	rm -rf build
 
-.PHONY: all static check torture storm judge bench bench-vm kill-vm demo lint \
-	install clean tests-built deps-build deps-check
+.PHONY: all static check torture storm judge selftests bench bench-vm kill-vm \
+	demo lint install clean tests-built deps-build deps-check
 -include $(OBJ:.o=.d) $(BUILD)/darkshadow.d $(UNITS:=.d)
