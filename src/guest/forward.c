@@ -239,9 +239,9 @@ int shadow_ready_for(struct tracer *tr, struct task *t,
 		err = make_executor(tr, t);
 	if (!err && fresh)
 		err = enter_cwd(tr, t);
-	if (!err && p->files->ctl && !tracer_in_vm(tr) &&
+	if (!err && stub_ctl_of(p) && !tracer_in_vm(tr) &&
 	    stub_man_lanes(tr, t) == 0)
-		stub_set_ready(p->files->ctl, true);
+		stub_set_ready(stub_ctl_of(p), true);
 	return err;
 }
 

@@ -30,6 +30,11 @@ struct gate_header gate_header(void)
 	return h;
 }
 
+struct stub_ctl *stub_ctl_of(const struct proc *p)
+{
+	return p->files->ctl == p->mm->ctl ? p->mm->ctl : NULL;
+}
+
 /* --- what the stub may decide ----------------------------------------------- */
 
 /* Special calls of which the stub knows enough, by a host descriptor. */
@@ -129,15 +134,19 @@ static void write_fds(const struct tracer *tr, struct stub_ctl *ctl,
 static void write_ctl(struct tracer *tr, struct proc *p)
 {
 	struct stub_ctl *ctl = p->mm->ctl;
-	const bool alone = p->mm->refs == 1 && p->files->refs == 1;
-	const bool fast = alone && !p->filtered && tr->patching && !tr->trace;
+	bool fast;
 
 	if (!ctl)
 		return;
-	p->files->ctl = fast ? ctl : NULL;
-	stub_set_ready(ctl, false);
-	if (fast)
+	/* Once they belong together the sets are true whatever is shared: a
+	 * thread may be anywhere in the stub. */
+	if (!p->files->ctl && p->mm->refs == 1) {
 		write_fds(tr, ctl, p->files);
+		p->files->ctl = ctl;
+	}
+	fast = stub_ctl_of(p) && p->mm->refs == 1 && p->files->refs == 1 &&
+	       !p->filtered && tr->patching && !tr->trace;
+	stub_set_ready(ctl, false);
 	ctl->generation = tr->moving ? 0 : tr->generation;
 	stub_set_cwd(tr, p);
 	for (unsigned int nr = 0; nr < STUB_NRS; nr++) {
@@ -271,7 +280,7 @@ static uint8_t judge_dir(struct tracer *tr, struct task *t, int dirfd,
 void stub_learn(struct tracer *tr, struct task *t, int dirfd, uint64_t addr,
 		const char *text)
 {
-	struct stub_ctl *ctl = t->proc->files->ctl;
+	struct stub_ctl *ctl = stub_ctl_of(t->proc);
 	const char *slash = strrchr(text, '/');
 	const size_t len = slash ? (size_t)(slash - text) + 1 : 0;
 	const uint32_t relative = text[0] != '/';
@@ -337,8 +346,8 @@ struct slot *stub_lane(const struct proc *p, uint64_t gva, int *index)
 void stub_add_lane(struct tracer *tr, struct task *t)
 {
 	struct proc *p = t->proc;
-	const uint8_t class = p->files->ctl ? p->files->ctl->class[t->nr] :
-					      STUB_TRAP;
+	const struct stub_ctl *ctl = stub_ctl_of(p);
+	const uint8_t class = ctl ? ctl->class[t->nr] : STUB_TRAP;
 	struct slot *lane;
 	void *at;
 

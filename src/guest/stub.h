@@ -35,6 +35,10 @@ struct gate_header gate_header(void);
  * -errno */
 int stub_ctl_new(struct memory *memory, struct mm *mm);
 
+/* stub_ctl_of() - the process's, if both its memory and its descriptors have
+ * it; or NULL */
+struct stub_ctl *stub_ctl_of(const struct proc *p);
+
 /* stub_attach() - p has come to have this memory and these descriptors */
 void stub_attach(struct tracer *tr, struct proc *p);
 /* stub_detached() - one process less has them; either may be NULL */

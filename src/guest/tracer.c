@@ -719,6 +719,7 @@ static int task_execed(struct tracer *tr, pid_t tid, struct task **out)
 	struct task *t, *old;
 	unsigned long former = 0;
 	struct mm *mm, *former_mm;
+	const struct files *former_files;
 	size_t pos = 0;
 
 	if (ptrace(PTRACE_GETEVENTMSG, tid, NULL, &former) < 0)
@@ -760,12 +761,13 @@ static int task_execed(struct tracer *tr, pid_t tid, struct task **out)
 	t->remote.masked = false;
 	stub_drop_lanes(tr, t->proc);
 	stub_leave_memory(t->proc);
+	former_files = t->proc->files->refs > 1 ? t->proc->files : NULL;
 	shadow_exec(tr, t);
 	former_mm = t->proc->mm->refs > 1 ? t->proc->mm : NULL;
 	mm_unref(t->proc->mm);
 	t->proc->mm = mm;
-	if (former_mm)
-		stub_detached(tr, former_mm, NULL);
+	if (former_mm || former_files)
+		stub_detached(tr, former_mm, former_files);
 	/* A shadow that stays hears of all that comes to be mapped. */
 	if (t->proc->shadow)
 		mm_view_attach(mm, &t->proc->view);

@@ -63,7 +63,7 @@ struct files {
 	struct hostfd *v;
 	size_t n;		/* entries in v */
 	size_t nhost;		/* of them in use */
-	struct stub_ctl *ctl;	/* borrowed; NULL: the stub decides nothing */
+	struct stub_ctl *ctl;	/* borrowed: of the memory they belong to */
 	const struct tracer *tr;	/* borrowed */
 };
 
