@@ -96,6 +96,7 @@
 #define SLOT_PAUSE	248	/* struct timespec, less than a second */
 #define SLOT_PAUSE_NS	256
 #define SLOT_CPU	264	/* u32, and one: where the target went to sleep */
+#define SLOT_STAGE	268	/* u32, of a lane's: STAGE_ */
 #define SLOT_RBX	272	/* of a lane's: for who interrupts the stub */
 #define SLOT_RBP	280
 #define SLOT_R13	288
@@ -155,10 +156,13 @@
 #define STUB_TRAP	2	/* the tracer's: it stops */
 #define STUB_PATH	3
 #define STUB_HOST_FD	4	/* FD, but the target's own are the tracer's */
+#define STUB_OPEN	5	/* PATH, and it makes a descriptor */
 #define STUB_FDS	1024
 #define STUB_RANGES	16
 #define STUB_DIRS	256
 #define STUB_DIR_MAX	116	/* bytes of a directory's name */
+#define STUB_NOTES	64
+#define STUB_NOTE_MAX	232	/* bytes of a path */
 #define STUB_DIR_UNKNOWN 0
 #define STUB_DIR_LOCAL	1
 #define STUB_DIR_HOST	2
@@ -168,6 +172,16 @@
 #define DECIDED_TRAP	0
 #define DECIDED_LOCAL	1
 #define DECIDED_FORWARD	2	/* the request is filled in */
+#define DECIDED_DONE	3	/* SLOT_VALUE is the result */
+
+/*
+ * How far the stub is with a call. A signal is let through before anything has
+ * been done that would have to be undone, or else when all is done: until then
+ * signals are held, and SLOT_POST says so.
+ */
+#define STAGE_NONE	0
+#define STAGE_BEGUN	1
+#define STAGE_DONE	2
 
 /* The code of one patched site, a copy of site_code in gate.S. */
 #define SITE_CODE_SIZE	256
@@ -217,8 +231,9 @@ struct slot {
 	uint64_t rflags;
 	uint32_t spin, spin_max;
 	int64_t pause_s, pause_ns;
-	uint32_t cpu, pad2;
+	uint32_t cpu, stage;
 	uint64_t rbx, rbp, r13, r14, r15;
+	uint32_t note;		/* of a lane's, and one: stub_ctl.notes; 0: none */
 };
 
 _Static_assert(offsetof(struct slot, args) == SLOT_ARGS, "abi");
@@ -232,6 +247,7 @@ _Static_assert(offsetof(struct slot, site) == SLOT_SITE, "abi");
 _Static_assert(offsetof(struct slot, spin_max) == SLOT_SPIN_MAX, "abi");
 _Static_assert(offsetof(struct slot, pause_s) == SLOT_PAUSE, "abi");
 _Static_assert(offsetof(struct slot, pause_ns) == SLOT_PAUSE_NS, "abi");
+_Static_assert(offsetof(struct slot, stage) == SLOT_STAGE, "abi");
 _Static_assert(offsetof(struct slot, r15) == SLOT_R15, "abi");
 
 /* slot_answered() - has the request that seq published been answered? */
@@ -260,6 +276,25 @@ struct stub_dir {
 	char text[STUB_DIR_MAX];
 };
 
+/*
+ * What the stub has opened and closed, which the tracer writes down at its next
+ * stop. A descriptor's number is taken while it is opened and until it has been
+ * closed, so of one number there are never two in the wrong order.
+ */
+struct stub_note {
+	uint32_t state;		/* NOTE_ */
+	uint32_t order;		/* of all notes */
+	int32_t fd;		/* opened, or */
+	int32_t closed;		/* 1: closed */
+	int32_t flags;		/* O_ flags it was opened with */
+	int32_t dirfd;		/* that the name is relative to */
+	char text[STUB_NOTE_MAX];
+};
+
+#define NOTE_FREE	0
+#define NOTE_TAKEN	1	/* what becomes of it is not known yet */
+#define NOTE_TRUE	2
+
 /* stub_dir_slot() - where a directory is looked for; relative: 0 or 1 */
 static inline uint32_t stub_dir_slot(const char *text, uint32_t len,
 				     uint32_t relative)
@@ -284,12 +319,17 @@ struct stub_ctl {
 	uint32_t generation;	/* of what is known of directories; not 0 */
 	uint32_t cwd;		/* STUB_DIR_ */
 	uint32_t next_range;	/* the tracer's */
-	uint32_t pad[12];
+	int32_t placeholder;	/* HIDDEN_PLACEHOLDER (guest/tracer.h) */
+	uint32_t all;		/* names below a host directory may be local */
+	uint32_t ntrue;		/* notes that are to be written down */
+	uint32_t order;		/* of the next note */
+	uint32_t pad[8];
 	uint32_t fds[STUB_FDS / 32];	/* not simply the target's */
 	uint32_t hosts[STUB_FDS / 32];	/* the host's */
 	uint32_t trees[STUB_FDS / 32];	/* so is all below these directories */
 	struct stub_range readable[STUB_RANGES];
 	struct stub_dir dirs[STUB_DIRS];
+	struct stub_note notes[STUB_NOTES];
 };
 
 #define STUB_MAY_FORWARD 0x80	/* what[]: the shadow may carry it out */
@@ -318,6 +358,8 @@ struct gate_header {
 	uint32_t batch;		/* r12: table, r13: entries; then MAGIC_STOP */
 	uint32_t leave;		/* r12: slot; the way back to the program ... */
 	uint32_t left;		/* ... up to here; r12 or, then, r11: slot */
+	uint32_t finish;	/* r12: lane; stub_finish(), then leave ... */
+	uint32_t finished;	/* ... from here on */
 	/* The stub: rcx: site_code, flags in r11. */
 	uint32_t stub;		/* tries one lane after the other, where ... */
 	uint32_t lane_taken;	/* ... it is ours if CF says so, */
@@ -326,8 +368,11 @@ struct gate_header {
 	uint32_t stub_enter;	/* r12: lane */
 	uint32_t stub_saved;	/* all of the program is in it */
 	uint32_t stub_flags;	/* rflags as well; DF is clear from here */
-	uint32_t stub_published;	/* the request */
-	uint32_t stub_back;	/* r12: lane; to the program without it, ... */
+	uint32_t stub_commit;	/* looks whether a signal is held ... */
+	uint32_t stub_published;	/* ... before it publishes the request */
+	uint32_t stub_undone;	/* r12: lane; stub_undo(), then its trap */
+	uint32_t stub_done;	/* r12: lane; to the program with a result, ... */
+	uint32_t stub_back;	/* ... without it, ... */
 	uint32_t stub_trap;	/* ... to its trap, ... */
 	uint32_t stub_end;	/* ... up to here */
 	/* What sites' code is a copy of, and as offsets in it: */

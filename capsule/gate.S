@@ -36,6 +36,8 @@ gate:
 	.long	gate_batch - gate
 	.long	leave - gate
 	.long	left - gate
+	.long	gate_finish - gate
+	.long	gate_finished - gate
 	.long	stub - gate
 	.long	stub_taken0 - stub
 	.long	stub_r12_0 - stub
@@ -43,7 +45,10 @@ gate:
 	.long	stub_enter - gate
 	.long	stub_saved - gate
 	.long	stub_flags - gate
+	.long	stub_commit - gate
 	.long	stub_published - gate
+	.long	stub_undone - gate
+	.long	stub_done - gate
 	.long	stub_back - gate
 	.long	stub_trap - gate
 	.long	stub_end - gate
@@ -140,6 +145,18 @@ gate_answered_late:
 	jne	gate_stop
 	mov	SLOT_RESULT(%r12), %rax
 	mov	%rax, SLOT_VALUE(%r12)
+	cmpl	$STAGE_NONE, SLOT_STAGE(%r12)
+	je	leave
+gate_finish:
+	mov	%r12, %rdi
+	cld
+	call	stub_finish
+gate_finished:
+	testl	$0x400, SLOT_RFLAGS(%r12)
+	jz	1f
+	std
+1:	cmpl	$0, SLOT_POST(%r12)
+	jne	gate_stop
 
 /* All that the program had, with SLOT_VALUE as its rax; on at SLOT_RIP. */
 leave:
@@ -227,6 +244,7 @@ stub_enter:
 	mov	%r11, SLOT_FLAGS(%r12)
 	mov	%rax, SLOT_VALUE(%r12)
 	mov	%rcx, SLOT_SITE(%r12)
+	movl	$STAGE_NONE, SLOT_STAGE(%r12)
 stub_saved:
 	lea	SLOT_STRIDE(%r12), %rsp
 	mov	%eax, SLOT_NR(%r12)
@@ -260,6 +278,11 @@ stub_flags:
 	mov	SLOT_SITE(%r12), %rcx
 	add	$(site_leave_done - site_code), %rcx
 	mov	%rcx, SLOT_RIP(%r12)
+	cmp	$DECIDED_DONE, %eax
+	je	stub_done
+stub_commit:
+	cmpl	$0, SLOT_POST(%r12)
+	jne	stub_undone
 	mov	SLOT_REQ_SEQ(%r12), %eax
 	and	$-2, %eax
 	add	$2, %eax
@@ -274,6 +297,20 @@ stub_published:
 	syscall
 	jmp	gate_wait
 
+	/* A signal is held: the tracer makes the call. */
+stub_undone:
+	mov	%r12, %rdi
+	cld
+	call	stub_undo
+	testl	$0x400, SLOT_RFLAGS(%r12)
+	jz	stub_trap
+	std
+	jmp	stub_trap
+
+stub_done:
+	cmpl	$0, SLOT_POST(%r12)
+	jne	gate_stop
+	jmp	leave
 stub_back:
 stub_local:
 	mov	SLOT_SITE(%r12), %rcx

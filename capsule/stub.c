@@ -10,6 +10,10 @@
 #include "capsule/abi.h"
 
 /* fcntl.h and sys/ioctl.h are not for freestanding code. */
+#define O_CREAT		0100
+#define O_EXCL		0200
+#define O_NOFOLLOW	0400000
+#define O_CLOEXEC	02000000
 #define F_DUPFD		0
 #define F_GETFD		1
 #define F_SETFD		2
@@ -27,6 +31,28 @@
 extern struct stub_ctl stub_ctl __attribute__((visibility("hidden")));
 
 uint64_t stub_decide(struct slot *lane);
+void stub_undo(struct slot *lane);
+void stub_finish(struct slot *lane);
+
+/* A call from here, which is not traced. */
+static long call4(long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
+{
+	register uint64_t r10 __asm__("r10") = d;
+	long r;
+
+	__asm__ volatile("syscall"
+			 : "=a"(r)
+			 : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10)
+			 : "rcx", "r11", "memory");
+	return r;
+}
+
+/* A path, and the part of it that names the directory. */
+struct path {
+	const char *text;
+	uint32_t len, dir;	/* dir: with the last slash, or 0 */
+	int dots;		/* there is a ".." */
+};
 
 static int is_in(const uint32_t *set, uint32_t fd)
 {
@@ -56,6 +82,150 @@ static uint64_t forward(struct slot *lane)
 	return DECIDED_FORWARD;
 }
 
+/* --- notes ------------------------------------------------------------------ */
+
+/* NULL: the tracer has to write some down first. */
+static struct stub_note *take_note(struct slot *lane, int fd, int closed)
+{
+	for (uint32_t i = 0; i < STUB_NOTES; i++) {
+		struct stub_note *n = &stub_ctl.notes[i];
+		uint32_t free = NOTE_FREE;
+
+		if (n->state != NOTE_FREE ||
+		    !__atomic_compare_exchange_n(&n->state, &free, NOTE_TAKEN,
+						 0, __ATOMIC_SEQ_CST,
+						 __ATOMIC_SEQ_CST))
+			continue;
+		n->order = __atomic_add_fetch(&stub_ctl.order, 1,
+					      __ATOMIC_SEQ_CST);
+		n->fd = fd;
+		n->closed = closed;
+		lane->note = i + 1;
+		return n;
+	}
+	lane->note = 0;
+	return 0;
+}
+
+static void settle_note(struct slot *lane, uint32_t state)
+{
+	if (!lane->note)
+		return;
+	__atomic_store_n(&stub_ctl.notes[lane->note - 1].state, state,
+			 __ATOMIC_SEQ_CST);
+	if (state == NOTE_TRUE)
+		__atomic_add_fetch(&stub_ctl.ntrue, 1, __ATOMIC_SEQ_CST);
+	lane->note = 0;
+}
+
+static void set_bit(uint32_t *set, uint32_t fd, int on)
+{
+	if (on)
+		__atomic_fetch_or(&set[fd / 32], 1u << fd % 32,
+				  __ATOMIC_SEQ_CST);
+	else
+		__atomic_fetch_and(&set[fd / 32], ~(1u << fd % 32),
+				   __ATOMIC_SEQ_CST);
+}
+
+/* --- descriptors -------------------------------------------------------------- */
+
+static uint64_t finish_early(struct slot *lane, long value)
+{
+	lane->value = value;
+	lane->stage = STAGE_DONE;
+	return DECIDED_DONE;
+}
+
+/* Nothing has been published: as if nothing had been begun. */
+void stub_undo(struct slot *lane)
+{
+	const uint32_t fd = lane->newfd;
+
+	lane->post = 0;		/* the tracer has the signal in mind */
+	if (lane->stage == STAGE_NONE)
+		return;
+	settle_note(lane, NOTE_FREE);
+	if (lane->op != SLOT_CLOSE)
+		call4(__NR_close, fd, 0, 0, 0);
+	lane->stage = STAGE_NONE;
+}
+
+/* The shadow has opened or closed. */
+void stub_finish(struct slot *lane)
+{
+	const uint32_t fd = lane->newfd;
+
+	if (lane->op == SLOT_CLOSE) {
+		/* In this order: what is not simply the target's is not read
+		 * as if it were. */
+		set_bit(stub_ctl.hosts, fd, 0);
+		set_bit(stub_ctl.trees, fd, 0);
+		set_bit(stub_ctl.fds, fd, 0);
+		settle_note(lane, NOTE_TRUE);
+		call4(__NR_close, fd, 0, 0, 0);
+	} else if (lane->value < 0) {
+		settle_note(lane, NOTE_FREE);
+		call4(__NR_close, fd, 0, 0, 0);
+	} else {
+		set_bit(stub_ctl.fds, fd, 1);
+		set_bit(stub_ctl.hosts, fd, 1);
+		set_bit(stub_ctl.trees, fd, !stub_ctl.all);
+		settle_note(lane, NOTE_TRUE);
+	}
+	lane->stage = STAGE_DONE;
+}
+
+/*
+ * A call that makes a descriptor. The target's number for it is the lowest that
+ * is free, taken by a placeholder; the shadow's moves there. p NULL: it is a copy
+ * of dirfd.
+ */
+static uint64_t new_fd(struct slot *lane, uint64_t cloexec, uint64_t lowest,
+		       const struct path *p, uint32_t dirfd, uint64_t flags)
+{
+	struct stub_note *n;
+	long fd;
+
+	if (!stub_ctl.ready)
+		return DECIDED_TRAP;
+	lane->stage = STAGE_BEGUN;
+	lane->op = SLOT_OPEN;
+	fd = call4(__NR_fcntl, (uint64_t)stub_ctl.placeholder,
+		   cloexec ? F_DUPFD_CLOEXEC : F_DUPFD, lowest, 0);
+	if (fd < 0)
+		return finish_early(lane, fd);
+	n = fd < STUB_FDS ? take_note(lane, (int)fd, 0) : 0;
+	lane->newfd = (uint32_t)fd;
+	if (!n) {
+		stub_undo(lane);
+		return DECIDED_TRAP;
+	}
+	n->flags = (int)flags;
+	n->dirfd = (int)dirfd;
+	n->text[0] = '\0';
+	for (uint32_t i = 0; p && i <= p->len; i++)
+		n->text[i] = p->text[i];
+	return DECIDED_FORWARD;
+}
+
+static uint64_t copy_host(struct slot *lane, uint64_t cloexec, uint64_t lowest)
+{
+	lane->nr = __NR_dup;
+	return new_fd(lane, cloexec, lowest, 0, (uint32_t)lane->args[0], 0);
+}
+
+/* The shadow's goes first, then the placeholder: stub_finish(). */
+static uint64_t close_host(struct slot *lane)
+{
+	if (!stub_ctl.ready || !take_note(lane, (int)lane->args[0], 1))
+		return DECIDED_TRAP;
+	lane->op = SLOT_CLOSE;
+	lane->stage = STAGE_BEGUN;
+	lane->newfd = (uint32_t)lane->args[0];
+	return DECIDED_FORWARD;
+}
+
 /* Close-on-exec is the placeholder's, new numbers are the target's. */
 static uint64_t by_command(struct slot *lane)
 {
@@ -70,6 +240,8 @@ static uint64_t by_command(struct slot *lane)
 		return DECIDED_LOCAL;
 	case F_DUPFD:
 	case F_DUPFD_CLOEXEC:
+		return copy_host(lane, command == F_DUPFD_CLOEXEC,
+				 lane->args[2]);
 	case F_GETLK:		/* has to name the owner of a lock */
 		return DECIDED_TRAP;
 	}
@@ -86,17 +258,14 @@ static uint64_t by_descriptor(struct slot *lane)
 		return DECIDED_TRAP;
 	if (lane->nr == __NR_fcntl || lane->nr == __NR_ioctl)
 		return by_command(lane);
+	if (lane->nr == __NR_close)
+		return close_host(lane);
+	if (lane->nr == __NR_dup)
+		return copy_host(lane, 0, 0);
 	return forward(lane);
 }
 
 /* --- paths ---------------------------------------------------------------- */
-
-/* A path, and the part of it that names the directory. */
-struct path {
-	const char *text;
-	uint32_t len, dir;	/* dir: with the last slash, or 0 */
-	int dots;		/* there is a ".." */
-};
 
 /*
  * Reads a path as far as memory is known to be readable; false: the tracer has
@@ -175,16 +344,17 @@ static uint32_t whose(const struct path *p, uint32_t dirfd)
 /* A local name: is it that of a symbolic link, which may lead elsewhere? */
 static int is_link(const struct slot *lane, uint64_t dirfd, uint64_t path)
 {
-	char *const target = (char *)lane + SLOT_ASIDE;
-	long r;
-	register long r10 __asm__("r10") = 1;
+	return call4(__NR_readlinkat, dirfd, path,
+		     (uint64_t)((const char *)lane + SLOT_ASIDE), 1) >= 0;
+}
 
-	__asm__ volatile("syscall"
-			 : "=a"(r)
-			 : "a"(__NR_readlinkat), "D"(dirfd), "S"(path),
-			   "d"(target), "r"(r10)
-			 : "rcx", "r11", "memory");
-	return r >= 0;
+/* What is noted of a copy is of whom: text is empty. */
+static uint64_t open_host(struct slot *lane, const struct path *p,
+			  uint32_t dirfd, uint64_t flags)
+{
+	if (p->len >= STUB_NOTE_MAX || aims_at_capsule(lane))
+		return DECIDED_TRAP;
+	return new_fd(lane, flags & O_CLOEXEC, 0, p, dirfd, flags);
 }
 
 static uint64_t by_path(struct slot *lane)
@@ -194,8 +364,10 @@ static uint64_t by_path(struct slot *lane)
 	const uint32_t dirfd = what & STUB_PATH_DIRFD ?
 			       (uint32_t)lane->args[i - 1] :
 			       (uint32_t)AT_FDCWD;
-	const uint64_t flags = what >> STUB_PATH_FLAGS ?
-			       lane->args[what >> STUB_PATH_FLAGS] : 0;
+	const int opens = stub_ctl.class[lane->nr] == STUB_OPEN;
+	const uint64_t last = what >> STUB_PATH_FLAGS ?
+			      lane->args[what >> STUB_PATH_FLAGS] : 0;
+	const uint64_t flags = opens ? 0 : last;
 	int follow = what & STUB_PATH_FOLLOW;
 	uint32_t side;
 	struct path p;
@@ -211,13 +383,16 @@ static uint64_t by_path(struct slot *lane)
 		       dirfd < STUB_FDS && !is_in(stub_ctl.fds, dirfd) ?
 		       STUB_DIR_LOCAL : STUB_DIR_UNKNOWN;
 	if (side == STUB_DIR_HOST)
-		return forward(lane);
+		return opens ? open_host(lane, &p, dirfd, last) : forward(lane);
 	if (side != STUB_DIR_LOCAL)
 		return DECIDED_TRAP;
 	if (flags & AT_SYMLINK_NOFOLLOW)
 		follow = 0;
 	else if (flags & AT_SYMLINK_FOLLOW)
 		follow = 1;
+	if (opens && (last & O_NOFOLLOW ||
+		      (last & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL)))
+		follow = 0;
 	if (p.len && follow && is_link(lane, dirfd, lane->args[i]))
 		return DECIDED_TRAP;
 	return DECIDED_LOCAL;
@@ -225,6 +400,8 @@ static uint64_t by_path(struct slot *lane)
 
 uint64_t stub_decide(struct slot *lane)
 {
-	return stub_ctl.class[lane->nr] == STUB_PATH ? by_path(lane) :
-						       by_descriptor(lane);
+	const uint8_t class = stub_ctl.class[lane->nr];
+
+	return class == STUB_PATH || class == STUB_OPEN ? by_path(lane) :
+							  by_descriptor(lane);
 }

@@ -182,7 +182,7 @@ static void apply_rewrites(struct task *t, const struct verdict *v,
 }
 
 /* A call that creates a descriptor has been answered: u.fd awaits it. */
-static void opened(struct tracer *tr, struct task *t, int64_t result)
+void call_opened(struct tracer *tr, struct task *t, int64_t result)
 {
 	int fd = t->u.fd;
 
@@ -250,7 +250,7 @@ void forward_newfd(struct tracer *tr, struct task *t, uint64_t nr,
 	t->u.fd = (int)fd;
 	t->u.flags = flags;
 	task_set_path(t, path);
-	task_forward(tr, t, SLOT_OPEN, nr, args, (int)fd, opened);
+	task_forward(tr, t, SLOT_OPEN, nr, args, (int)fd, call_opened);
 }
 
 /*

@@ -130,7 +130,7 @@ void call_fcntl(struct tracer *tr, struct task *t)
 	task_forward(tr, t, SLOT_CALL, t->nr, t->args, -1, NULL);
 }
 
-static void closed(struct tracer *tr, struct task *t, int64_t result)
+void call_closed(struct tracer *tr, struct task *t, int64_t result)
 {
 	const int fd = (int)t->args[0];
 
@@ -152,7 +152,7 @@ void call_close(struct tracer *tr, struct task *t)
 		task_allow(tr, t);
 	else
 		task_forward(tr, t, SLOT_CLOSE, SYS_close, t->args, fd,
-			     closed);
+			     call_closed);
 }
 
 /* Around the descriptors that the target is not to know of. */

@@ -3,12 +3,16 @@
 #include "guest/stub.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <linux/futex.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/num.h"
 #include "guest/path.h"
 #include "guest/tracer.h"
@@ -41,7 +45,7 @@ struct stub_ctl *stub_ctl_of(const struct proc *p)
 static bool is_known(unsigned int nr)
 {
 	return nr == SYS_fcntl || nr == SYS_ioctl || nr == SYS_getdents ||
-	       nr == SYS_getdents64;
+	       nr == SYS_getdents64 || nr == SYS_close || nr == SYS_dup;
 }
 
 /* By the table: is the first argument, a descriptor, all that decides? */
@@ -67,7 +71,7 @@ static bool by_path(const struct call *c)
 static uint8_t path_of(const struct call *c)
 {
 	const char *path = strpbrk(c->args, "pP");
-	const char *flags = strchr(c->args, 't');
+	const char *flags = strpbrk(c->args, "to");
 	uint8_t what = (uint8_t)(path - c->args);
 
 	if (path > c->args && path[-1] == 'd')
@@ -89,6 +93,8 @@ static uint8_t class_of(unsigned int nr, const struct call *c)
 		return STUB_FD;
 	if (by_path(c))
 		return STUB_PATH;
+	if (nr == SYS_open || nr == SYS_openat)
+		return STUB_OPEN;
 	return is_known(nr) ? STUB_HOST_FD : STUB_TRAP;
 }
 
@@ -99,8 +105,8 @@ static uint8_t what_of(unsigned int nr, const struct call *c)
 	for (int i = 0; c && c->args[i]; i++)
 		if (strchr("*bBVTpP", c->args[i]))
 			what |= (uint8_t)(1 << i);
-	if (c && c->flags & CALL_FORWARD && !(c->flags & CALL_NEWFD) &&
-	    (!(c->flags & CALL_SPECIAL) || is_known(nr)))
+	if (c && c->flags & CALL_FORWARD &&
+	    (!(c->flags & (CALL_SPECIAL | CALL_NEWFD)) || is_known(nr)))
 		what |= STUB_MAY_FORWARD;
 	return what;
 }
@@ -148,13 +154,15 @@ static void write_ctl(struct tracer *tr, struct proc *p)
 	       !p->filtered && tr->patching && !tr->trace;
 	stub_set_ready(ctl, false);
 	ctl->generation = tr->moving ? 0 : tr->generation;
+	ctl->placeholder = (int32_t)hidden_fd(tr, HIDDEN_PLACEHOLDER);
+	ctl->all = tr->all;
 	stub_set_cwd(tr, p);
 	for (unsigned int nr = 0; nr < STUB_NRS; nr++) {
 		const struct call *c = calls_get(nr);
 		const uint8_t class = class_of(nr, c);
 
 		ctl->what[nr] = what_of(nr, c);
-		if (class == STUB_PATH)
+		if (class == STUB_PATH || class == STUB_OPEN)
 			ctl->path[nr] = path_of(c);
 		ctl->class[nr] = fast || class == STUB_LOCAL ? class :
 			    STUB_TRAP;
@@ -287,7 +295,8 @@ void stub_learn(struct tracer *tr, struct task *t, int dirfd, uint64_t addr,
 	struct stub_dir *d;
 	uint8_t verdict;
 
-	if (!ctl || ctl->class[t->nr] != STUB_PATH)
+	if (!ctl || (ctl->class[t->nr] != STUB_PATH &&
+		     ctl->class[t->nr] != STUB_OPEN))
 		return;
 	learn_range(ctl, t->proc->mm, addr);
 	if (relative && dirfd != AT_FDCWD)
@@ -310,6 +319,108 @@ void stub_learn(struct tracer *tr, struct task *t, int dirfd, uint64_t addr,
 	d->len = (uint16_t)len;
 	memcpy(d->text, text, len);
 	__atomic_fetch_add(&d->seq, 1, __ATOMIC_SEQ_CST);
+}
+
+/* --- notes -------------------------------------------------------------------- */
+
+/* The name that a descriptor was opened by, as the tracer would write it. */
+static void note_path(struct tracer *tr, struct task *t,
+		      const struct stub_note *n, char out[PATH_MAX])
+{
+	const struct hostfd *dir = files_get(t->proc->files, n->dirfd);
+	const char *base = n->dirfd == AT_FDCWD ? t->proc->fs->cwd :
+			   dir ? dir->path : NULL;
+	struct place place;
+
+	if (!n->text[0]) {	/* a copy */
+		snprintf(out, PATH_MAX, "%s", dir ? dir->path : "");
+		return;
+	}
+	if (n->text[0] == '/')
+		base = "";
+	if (base && !strstr(n->text, "/.") && !strstr(n->text, "//") &&
+	    n->text[0] != '.')
+		snprintf(out, PATH_MAX, "%s%s%s", strcmp(base, "/") ? base : "",
+			 n->text[0] == '/' ? "" : "/", n->text);
+	else if (path_resolve(tr, t, n->dirfd, n->text, true, &place) == 0)
+		strcpy(out, place.abs);
+	else
+		out[0] = '\0';
+}
+
+static int note_flags(const struct files *files, const struct stub_note *n)
+{
+	const struct hostfd *of = n->text[0] ? NULL :
+				  files_get(files, n->dirfd);
+
+	return of ? of->flags : n->flags;
+}
+
+static struct stub_note *next_note(struct stub_ctl *ctl)
+{
+	struct stub_note *next = NULL;
+
+	for (int i = 0; i < STUB_NOTES; i++) {
+		struct stub_note *n = &ctl->notes[i];
+
+		if (__atomic_load_n(&n->state, __ATOMIC_ACQUIRE) == NOTE_TRUE &&
+		    (!next || (int32_t)(n->order - next->order) < 0))
+			next = n;
+	}
+	return next;
+}
+
+void stub_write_down(struct tracer *tr, struct task *t)
+{
+	struct files *files = t->proc->files;
+	struct stub_ctl *ctl = stub_ctl_of(t->proc);
+	struct stub_note *n;
+	char path[PATH_MAX];
+
+	if (!ctl || !__atomic_exchange_n(&ctl->ntrue, 0, __ATOMIC_SEQ_CST))
+		return;
+	/* The stub's sets are ahead of what is written down here. */
+	files->ctl = NULL;
+	while ((n = next_note(ctl))) {
+		n->text[STUB_NOTE_MAX - 1] = '\0';
+		if (n->closed) {
+			files_clear(files, n->fd);
+		} else {
+			note_path(tr, t, n, path);
+			if (files_set(files, n->fd, path,
+				      note_flags(files, n)) < 0)
+				log_err("process %d: descriptor %d is lost: no"
+					" memory", t->proc->pid, n->fd);
+		}
+		__atomic_store_n(&n->state, NOTE_FREE, __ATOMIC_SEQ_CST);
+	}
+	files->ctl = ctl;
+}
+
+/* A request that opens or closes is the tracer's to finish. */
+static void take_over(struct tracer *tr, struct task *t, struct slot *lane)
+{
+	struct stub_ctl *ctl = t->proc->mm->ctl;
+	const uint32_t note = lane->note - 1;
+	char path[PATH_MAX] = "";
+
+	if (lane->stage == STAGE_NONE)
+		return;
+	lane->stage = STAGE_NONE;
+	lane->note = 0;
+	t->u.fd = (int)lane->newfd;
+	t->u.flags = 0;
+	if (note < STUB_NOTES) {
+		struct stub_note *n = &ctl->notes[note];
+
+		n->text[STUB_NOTE_MAX - 1] = '\0';
+		if (!n->closed)
+			note_path(tr, t, n, path);
+		t->u.flags = note_flags(t->proc->files, n);
+		__atomic_store_n(&n->state, NOTE_FREE, __ATOMIC_SEQ_CST);
+	}
+	task_set_path(t, path);
+	t->then = lane->op == SLOT_CLOSE ? call_closed : call_opened;
 }
 
 /* --- lanes ------------------------------------------------------------------- */
@@ -536,8 +647,22 @@ static void leave_search(const struct task *t, uint64_t at,
 		about_to_call(p, regs);
 }
 
+/* Something has been done: the signal comes when all is, or it is undone. */
+static void hold_begun(struct task *t, struct slot *lane, uint64_t at,
+		       struct user_regs_struct *regs)
+{
+	const struct gate_header h = gate_header();
+
+	if (remote_hold(&t->remote) < 0)
+		return;
+	lane->post = 1;
+	/* It may be past the look at that: back to it. */
+	if (at >= h.stub_commit && at < h.stub_published)
+		regs->rip = t->proc->mm->memory->base + h.stub_commit;
+}
+
 /* With a lane that has all of the program, before anything has been published. */
-static void leave_early(const struct task *t, uint64_t at,
+static void leave_early(struct task *t, uint64_t at,
 			struct user_regs_struct *regs)
 {
 	struct slot *lane = stub_lane(t->proc, regs->rsp - 1, NULL);
@@ -548,6 +673,10 @@ static void leave_early(const struct task *t, uint64_t at,
 	p = lane ? patch_of_code(t->proc->mm, lane->site) : NULL;
 	if (!p)
 		return;
+	if (lane->stage != STAGE_NONE) {
+		hold_begun(t, lane, at, regs);
+		return;
+	}
 	from_lane_all(lane, regs);
 	if (at >= gate_header().stub_flags && lane->rflags & EFLAGS_DF)
 		regs->eflags |= EFLAGS_DF;
@@ -568,6 +697,8 @@ static void leave_late(const struct task *t, struct user_regs_struct *regs)
 	if (!p)
 		return;
 	from_lane(lane, regs);
+	regs->eflags = (regs->eflags & ~(uint64_t)EFLAGS_DF) |
+		       (lane->rflags & EFLAGS_DF);
 	if (lane->rip == p->code + h.site_leave_done) {
 		has_called(p, regs);
 		regs->r11 = lane->rflags;
@@ -596,7 +727,9 @@ bool stub_fault(struct task *t)
 	from_lane_all(lane, &regs);
 	regs.eflags |= lane->rflags & EFLAGS_DF;
 	regs.r12 = gva;
-	regs.rip = t->proc->mm->memory->base + h.stub_trap;
+	regs.rsp = gva + SLOT_STRIDE;
+	regs.rip = t->proc->mm->memory->base +
+		   (lane->stage ? h.stub_undone : h.stub_trap);
 	regs.orig_rax = ~0ULL;
 	return remote_set_regs(t->tid, &regs) == 0;
 }
@@ -626,12 +759,32 @@ void stub_leave(struct task *t)
 		   (at >= h.stub_back && at < h.stub_end) ||
 		   (at >= h.site_code + SITE_CODE_SIZE && at < GATE_SIZE)) {
 		leave_early(t, at, &regs);
-	} else if (at >= h.leave && at < h.left) {
+	} else if (at >= h.finish && at < h.finished) {
+		leave_early(t, at, &regs);
+	} else if ((at >= h.finished && at < h.left) ||
+		   (at >= h.stub_done && at < h.stub_back)) {
 		leave_late(t, &regs);
 	} else {
 		return;
 	}
 	remote_set_regs(t->tid, &regs);
+}
+
+bool stub_completed(struct task *t)
+{
+	struct user_regs_struct regs;
+	struct slot *lane;
+
+	if (remote_get_regs(t->tid, &regs) < 0)
+		return false;
+	lane = stub_lane(t->proc, regs.r12, NULL);
+	if (!lane || lane->stage != STAGE_DONE)
+		return false;
+	leave_late(t, &regs);
+	regs.orig_rax = ~0ULL;
+	remote_set_regs(t->tid, &regs);
+	remote_end(&t->remote);
+	return true;
 }
 
 bool stub_adopt(struct tracer *tr, struct task *t)
@@ -646,7 +799,7 @@ bool stub_adopt(struct tracer *tr, struct task *t)
 	if (remote_get_regs(t->tid, &regs) < 0)
 		return false;
 	at = regs.rip - t->proc->mm->memory->base;
-	if (!((at >= h.wait && at < h.leave) ||
+	if (!((at >= h.wait && at < h.finish) ||
 	      (at >= h.left && at < h.one) ||
 	      (at >= h.stub_published && at < h.stub_back)))
 		return false;
@@ -654,10 +807,11 @@ bool stub_adopt(struct tracer *tr, struct task *t)
 	p = lane ? patch_of_code(t->proc->mm, lane->site) : NULL;
 	if (!p)
 		return false;
-	t->nr = lane->nr;
-	memcpy(t->args, lane->args, sizeof(t->args));
 	t->regs = regs;
 	from_lane(lane, &t->regs);
+	t->nr = (uint32_t)lane->value;
+	memcpy(t->args, (uint64_t[6]){ lane->rdi, lane->rsi, lane->rdx,
+		       lane->r10, lane->r8, lane->r9 }, sizeof(t->args));
 	t->regs.rip = p->tramp + p->trap + 2;
 	t->regs.rcx = p->site + 2;
 	t->regs.r11 = lane->rflags;
@@ -666,6 +820,7 @@ bool stub_adopt(struct tracer *tr, struct task *t)
 	t->in_gate = true;
 	t->cancelled = false;
 	t->then = NULL;
+	take_over(tr, t, lane);
 	tr->stats.adopted++;
 	/* The wake-up that the stub was about to make. */
 	syscall(SYS_futex, &lane->req_seq, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);

@@ -100,12 +100,20 @@ struct slot *stub_lane(const struct proc *p, uint64_t gva, int *index);
  */
 bool stub_adopt(struct tracer *tr, struct task *t);
 
+/* stub_completed() - a thread has stopped with its call done, for a signal was
+ * held: it has the program's registers now, and its signal mask */
+bool stub_completed(struct task *t);
+
+/* stub_write_down() - what the stub has opened and closed; at every stop */
+void stub_write_down(struct tracer *tr, struct task *t);
+
 /*
  * stub_leave() - a signal with a handler finds the thread in the fast tier: the
  * program's registers are given back to it, as it knows them
  *
  * Nothing is done that is not undone: the call is about to be made, or it has
- * been. A thread that waits in the gate is left there.
+ * been. Where that cannot be at once all signals are held (remote_hold()) until
+ * the thread comes to a stop by itself. One that waits in the gate is left there.
  */
 void stub_leave(struct task *t);
 

@@ -995,6 +995,10 @@ static void handle_seccomp(struct tracer *tr, struct task *t)
 		resume(t, 0);
 		return;
 	}
+	if (in_gate && !t->in_native && stub_completed(t)) {
+		resume(t, 0);
+		return;
+	}
 	if (in_gate && (still_waits(t, &regs) ||
 			(!t->in_native && stub_adopt(tr, t)))) {
 		forward_answered(tr, t);
@@ -1020,6 +1024,8 @@ static void handle_stop(struct tracer *tr, pid_t tid, int status)
 	struct task *t = idmap_get(&tr->tasks, (uint32_t)tid);
 	int event = status >> 16;
 
+	if (t)
+		stub_write_down(tr, t);
 	if (event == PTRACE_EVENT_EXEC) {
 		handle_exec(tr, tid);
 		return;

@@ -385,6 +385,10 @@ void call_exec(struct tracer *tr, struct task *t);
 void exec_failed(struct tracer *tr, struct task *t);	/* at the exit stop */
 void exec_name(struct tracer *tr, struct task *t);	/* after mem_setup() */
 
+/* What the answers to calls that open and close lead to. */
+void call_opened(struct tracer *tr, struct task *t, int64_t result);
+void call_closed(struct tracer *tr, struct task *t, int64_t result);
+
 void call_dup(struct tracer *tr, struct task *t);
 void call_dup2(struct tracer *tr, struct task *t);
 void call_fcntl(struct tracer *tr, struct task *t);
