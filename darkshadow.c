@@ -13,13 +13,19 @@
 
 const char *argp_program_version = "darkshadow " DARKSHADOW_VERSION;
 
+/* The guest side knows of the host side no more than this. */
+static int run(int argc, char **argv)
+{
+	return run_main(argc, argv, host_serve_one);
+}
+
 static const struct command {
 	const char *name;
 	const char *title;		/* argv[0] in its messages */
 	int (*main)(int argc, char **argv);
 	const char *what;
 } commands[] = {
-	{ "run", "darkshadow run", run_main,
+	{ "run", "darkshadow run", run,
 	  "launch a command whose system calls the host carries out" },
 	{ "host", "darkshadow host", host_main,
 	  "carry out the system calls of such commands" },

@@ -81,16 +81,16 @@
 #define SLOT_R12	184
 #define SLOT_RSP	192
 #define SLOT_RIP	200	/* where it goes on */
-#define SLOT_FLAGS	208	/* as in r11, see STUB_FLAGS */
+#define SLOT_FLAGS	208	/* u64: as lahf and seto leave them in ax */
 #define SLOT_VALUE	216	/* rax when it goes on */
 #define SLOT_SITE	224	/* a lane's: struct site_code; 0: not a lane */
+#define SLOT_RFLAGS	232	/* what r11 is when it goes on */
 /*
  * How often the gate looks for the answer before it sleeps: that many times,
  * which is adapted, up to the maximum. In a VM the host cannot wake the
  * target: it then pauses, for a time that grows by an eighth each time up to a
  * maximum; 0: the gate is woken.
  */
-#define SLOT_RFLAGS	232	/* what r11 is when it goes on */
 #define SLOT_SPIN	240	/* u32 */
 #define SLOT_SPIN_MAX	244	/* u32 */
 #define SLOT_PAUSE	248	/* struct timespec, less than a second */
@@ -157,11 +157,15 @@
 #define STUB_PATH	3
 #define STUB_HOST_FD	4	/* FD, but the target's own are the tracer's */
 #define STUB_OPEN	5	/* PATH, and it makes a descriptor */
+#define STUB_MEMORY	6	/* by struct stub_young */
 #define STUB_FDS	1024
 #define STUB_RANGES	16
 #define STUB_DIRS	256
 #define STUB_DIR_MAX	116	/* bytes of a directory's name */
 #define STUB_NOTES	64
+#define STUB_YOUNG	32
+#define STUB_YOUNG_MAX	(1UL << 30)	/* bytes of one mapping */
+#define STUB_YOUNG_SMALL (1UL << 20)
 #define STUB_NOTE_MAX	232	/* bytes of a path */
 #define STUB_DIR_UNKNOWN 0
 #define STUB_DIR_LOCAL	1
@@ -187,11 +191,6 @@
 #define SITE_CODE_SIZE	256
 #define SITE_CODES	(SITES_SIZE / SITE_CODE_SIZE)
 
-/*
- * The arithmetic flags without a stack, as lahf and seto leave them in ax: bits
- * 8..15 are bits 0..7 of rflags, bit 0 is OF. In site_code they go to r11 and
- * back, by way of rax, which is in rcx meanwhile.
- */
 #define STUB_LANE_SIZE	64	/* the code that tries one lane */
 
 /* Entry size of a table of injected calls: nr and six arguments. */
@@ -205,6 +204,12 @@
  */
 #define SHADOW_FD_BASE		512
 #define SHADOW_FD_FILLER	511
+/*
+ * One more is taken above, so that the kernel's table has room for what is to
+ * come, in forks too: to let a table grow that threads share, the kernel waits
+ * for all processors (expand_fdtable() in fs/file.c), 10 ms and more.
+ */
+#define SHADOW_FD_ROOM		1023
 
 #ifndef __ASSEMBLER__
 #include <stddef.h>
@@ -264,8 +269,10 @@ struct stub_range {
 /*
  * What is known of a directory by the name that a path has for it: that all in
  * it is the target's own, or that all below it is the host's and known by this
- * very name there. What a symbolic link may change is forgotten when any target
- * makes or moves one, and otherwise within a tick of the tracer's.
+ * very name there. Where a directory has names of both, as the one that a rule's
+ * is in, it is known of single names instead, which do not end with a slash. What
+ * a symbolic link may change is forgotten when any target makes or moves one, and
+ * otherwise within a tick of the tracer's.
  */
 struct stub_dir {
 	uint32_t seq;		/* odd: being written */
@@ -295,6 +302,26 @@ struct stub_note {
 #define NOTE_TAKEN	1	/* what becomes of it is not known yet */
 #define NOTE_TRUE	2
 
+/*
+ * A private, anonymous mapping that the stub has made, and the tracer does not
+ * know of yet: at its next stop it takes what is YOUNG_MAPPED. Until then the
+ * stub may unmap it again. The offsets in the arena are the mapping's own, and
+ * when it is gone the next one's, for no shadow has heard of it: small ones take
+ * their room a part at a time, and what they have left there is emptied when all
+ * of it has been used.
+ */
+struct stub_young {
+	uint32_t state;		/* YOUNG_ */
+	uint32_t prot;
+	uint64_t start, len;
+	uint64_t off, room;	/* in the arena; room: bytes, or 0: none yet */
+	uint64_t at;		/* what is before it in the room was used */
+};
+
+#define YOUNG_FREE	0
+#define YOUNG_TAKEN	1	/* somebody is about to change it */
+#define YOUNG_MAPPED	2
+
 /* stub_dir_slot() - where a directory is looked for; relative: 0 or 1 */
 static inline uint32_t stub_dir_slot(const char *text, uint32_t len,
 				     uint32_t relative)
@@ -323,7 +350,12 @@ struct stub_ctl {
 	uint32_t all;		/* names below a host directory may be local */
 	uint32_t ntrue;		/* notes that are to be written down */
 	uint32_t order;		/* of the next note */
-	uint32_t pad[8];
+	int32_t arena;		/* HIDDEN_ARENA */
+	uint32_t nyoung;	/* mappings that the shadow has not been told of */
+	uint32_t changing;	/* threads that are about to change one, ... */
+	uint32_t still;		/* ... which none may begin to do now */
+	uint64_t pool, pool_end;	/* offsets in the arena for them */
+	struct stub_young young[STUB_YOUNG];
 	uint32_t fds[STUB_FDS / 32];	/* not simply the target's */
 	uint32_t hosts[STUB_FDS / 32];	/* the host's */
 	uint32_t trees[STUB_FDS / 32];	/* so is all below these directories */

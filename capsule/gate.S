@@ -14,9 +14,13 @@
  * decides the rest in C on the lane's stack, and either publishes a request
  * and waits for it as for the tracer's, or goes back without one.
  *
+ * The arithmetic flags are kept without a stack, as lahf and seto leave them in
+ * ax: bits 8..15 are bits 0..7 of rflags, bit 0 is OF. In site_code they go to
+ * r11 and back by way of rax, which is in rcx meanwhile.
+ *
  * The program's stack is never touched, nor is any register but those that
  * `syscall` changes, until everything is in the lane. What there is of state at
- * each instruction is known to the tracer (guest/lanes.c), which may find a
+ * each instruction is known to the tracer (guest/stub.c), which may find a
  * signal anywhere: so no label and no byte of site_code, of the search for a
  * lane and of leaving moves without it. No vector register is used.
  */
@@ -25,6 +29,14 @@
 #include "batch.inc"
 
 #define LANE(i) (gate + (SLOT_BASE - GATE_BASE) + (LANE_FIRST + (i)) * SLOT_STRIDE)
+
+/* C code runs with DF clear; what the program has is in SLOT_RFLAGS. */
+	.macro RESTORE_DF
+	testl	$0x400, SLOT_RFLAGS(%r12)
+	jz	.Ldf\@
+	std
+.Ldf\@:
+	.endm
 
 	.section .note.GNU-stack, "", @progbits
 	.text
@@ -152,10 +164,8 @@ gate_finish:
 	cld
 	call	stub_finish
 gate_finished:
-	testl	$0x400, SLOT_RFLAGS(%r12)
-	jz	1f
-	std
-1:	cmpl	$0, SLOT_POST(%r12)
+	RESTORE_DF
+	cmpl	$0, SLOT_POST(%r12)
 	jne	gate_stop
 
 /* All that the program had, with SLOT_VALUE as its rax; on at SLOT_RIP. */
@@ -269,10 +279,8 @@ stub_saved:
 stub_flags:
 	cld
 	call	stub_decide
-	testl	$0x400, SLOT_RFLAGS(%r12)
-	jz	1f
-	std
-1:	cmp	$DECIDED_LOCAL, %eax
+	RESTORE_DF
+	cmp	$DECIDED_LOCAL, %eax
 	je	stub_local
 	jb	stub_trap
 	mov	SLOT_SITE(%r12), %rcx
@@ -302,9 +310,7 @@ stub_undone:
 	mov	%r12, %rdi
 	cld
 	call	stub_undo
-	testl	$0x400, SLOT_RFLAGS(%r12)
-	jz	stub_trap
-	std
+	RESTORE_DF
 	jmp	stub_trap
 
 stub_done:

@@ -26,6 +26,14 @@
 #define AT_SYMLINK_FOLLOW	0x400
 #define AT_EMPTY_PATH	0x1000
 #define PATH_BYTES	4096	/* PATH_MAX */
+#define PROT_RW		3	/* PROT_READ | PROT_WRITE */
+#define MAP_SHARED	0x01
+#define MAP_PRIVATE	0x02
+#define MAP_ANONYMOUS	0x20
+#define MAP_NORESERVE	0x4000
+#define MAP_STACK	0x20000
+#define PUNCH_HOLE	3	/* FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE */
+#define PAGE		4096
 
 /* At its place behind the gate (the linker is told): one an address space. */
 extern struct stub_ctl stub_ctl __attribute__((visibility("hidden")));
@@ -35,16 +43,25 @@ void stub_undo(struct slot *lane);
 void stub_finish(struct slot *lane);
 
 /* A call from here, which is not traced. */
-static long call4(long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
+static long call6(long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d,
+		  uint64_t e, uint64_t f)
 {
 	register uint64_t r10 __asm__("r10") = d;
+	register uint64_t r8 __asm__("r8") = e;
+	register uint64_t r9 __asm__("r9") = f;
 	long r;
 
 	__asm__ volatile("syscall"
 			 : "=a"(r)
-			 : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10)
+			 : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8),
+			   "r"(r9)
 			 : "rcx", "r11", "memory");
 	return r;
+}
+
+static long call4(long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
+{
+	return call6(nr, a, b, c, d, 0, 0);
 }
 
 /* A path, and the part of it that names the directory. */
@@ -74,9 +91,15 @@ static int aims_at_capsule(const struct slot *lane)
 	return 0;
 }
 
+/* Has the shadow all that is mapped? */
+static int is_ready(void)
+{
+	return stub_ctl.ready && !stub_ctl.nyoung;
+}
+
 static uint64_t forward(struct slot *lane)
 {
-	if (!stub_ctl.ready || aims_at_capsule(lane))
+	if (!is_ready() || aims_at_capsule(lane))
 		return DECIDED_TRAP;
 	lane->op = SLOT_CALL;
 	return DECIDED_FORWARD;
@@ -137,18 +160,23 @@ static uint64_t finish_early(struct slot *lane, long value)
 	return DECIDED_DONE;
 }
 
+static void begin_again(struct slot *lane)
+{
+	lane->stage = STAGE_NONE;
+	lane->post = 0;		/* the tracer has the signal in mind */
+}
+
 /* Nothing has been published: as if nothing had been begun. */
 void stub_undo(struct slot *lane)
 {
 	const uint32_t fd = lane->newfd;
 
-	lane->post = 0;		/* the tracer has the signal in mind */
-	if (lane->stage == STAGE_NONE)
-		return;
-	settle_note(lane, NOTE_FREE);
-	if (lane->op != SLOT_CLOSE)
-		call4(__NR_close, fd, 0, 0, 0);
-	lane->stage = STAGE_NONE;
+	if (lane->stage != STAGE_NONE) {
+		settle_note(lane, NOTE_FREE);
+		if (lane->op != SLOT_CLOSE)
+			call4(__NR_close, fd, 0, 0, 0);
+	}
+	begin_again(lane);
 }
 
 /* The shadow has opened or closed. */
@@ -187,7 +215,7 @@ static uint64_t new_fd(struct slot *lane, uint64_t cloexec, uint64_t lowest,
 	struct stub_note *n;
 	long fd;
 
-	if (!stub_ctl.ready)
+	if (!is_ready())
 		return DECIDED_TRAP;
 	lane->stage = STAGE_BEGUN;
 	lane->op = SLOT_OPEN;
@@ -218,7 +246,7 @@ static uint64_t copy_host(struct slot *lane, uint64_t cloexec, uint64_t lowest)
 /* The shadow's goes first, then the placeholder: stub_finish(). */
 static uint64_t close_host(struct slot *lane)
 {
-	if (!stub_ctl.ready || !take_note(lane, (int)lane->args[0], 1))
+	if (!is_ready() || !take_note(lane, (int)lane->args[0], 1))
 		return DECIDED_TRAP;
 	lane->op = SLOT_CLOSE;
 	lane->stage = STAGE_BEGUN;
@@ -269,7 +297,8 @@ static uint64_t by_descriptor(struct slot *lane)
 
 /*
  * Reads a path as far as memory is known to be readable; false: the tracer has
- * to look at it. What it ends with is a name, not "." or "..", or it is empty.
+ * to look at it. With a final slash or "." it names the directory itself, which
+ * is where the names in it are; a final ".." is elsewhere.
  */
 static int read_path(uint64_t at, struct path *p)
 {
@@ -298,32 +327,38 @@ static int read_path(uint64_t at, struct path *p)
 	}
 	p->len = i;
 	p->dir = begin;
-	if (!i)
-		return 1;
-	/* A final slash, ".", "..": what they lead to is more than a name. */
-	return i > begin && !(text[begin] == '.' &&
-			      (i - begin == 1 ||
-			       (i - begin == 2 && text[begin + 1] == '.')));
+	return !(i - begin == 2 && text[begin] == '.' &&
+		 text[begin + 1] == '.');
 }
 
-static uint32_t known_dir(const struct path *p, uint32_t relative)
+static uint32_t look_up(const char *text, uint32_t len, uint32_t relative)
 {
 	const struct stub_dir *d;
 	uint32_t seq, verdict;
 
-	if (p->dir > STUB_DIR_MAX)
+	if (len > STUB_DIR_MAX)
 		return STUB_DIR_UNKNOWN;
-	d = &stub_ctl.dirs[stub_dir_slot(p->text, p->dir, relative)];
+	d = &stub_ctl.dirs[stub_dir_slot(text, len, relative)];
 	seq = __atomic_load_n(&d->seq, __ATOMIC_ACQUIRE);
 	if (seq & 1 || d->generation != stub_ctl.generation ||
-	    d->len != p->dir || d->relative != relative)
+	    d->len != len || d->relative != relative)
 		return STUB_DIR_UNKNOWN;
-	for (uint32_t i = 0; i < p->dir; i++)
-		if (d->text[i] != p->text[i])
+	for (uint32_t i = 0; i < len; i++)
+		if (d->text[i] != text[i])
 			return STUB_DIR_UNKNOWN;
 	verdict = d->verdict;
 	__atomic_thread_fence(__ATOMIC_ACQUIRE);
 	return d->seq == seq ? verdict : STUB_DIR_UNKNOWN;
+}
+
+/* By its directory, or else by its whole name. */
+static uint32_t known(const struct path *p, uint32_t relative)
+{
+	uint32_t side = look_up(p->text, p->dir, relative);
+
+	if (side == STUB_DIR_UNKNOWN && p->dir < p->len)
+		side = look_up(p->text, p->len, relative);
+	return side;
 }
 
 /* Whose is what the path names? dirfd: AT_FDCWD where the call has none. */
@@ -332,13 +367,13 @@ static uint32_t whose(const struct path *p, uint32_t dirfd)
 	const int at_cwd = dirfd == (uint32_t)AT_FDCWD;
 
 	if (p->text[0] == '/')
-		return known_dir(p, 0);
+		return known(p, 0);
 	if (at_cwd ? stub_ctl.cwd == STUB_DIR_HOST :
 		     is_in(stub_ctl.trees, dirfd))
 		return p->dots ? STUB_DIR_UNKNOWN : STUB_DIR_HOST;
 	if (!at_cwd || stub_ctl.cwd != STUB_DIR_LOCAL)
 		return STUB_DIR_UNKNOWN;
-	return p->dir ? known_dir(p, 1) : STUB_DIR_LOCAL;
+	return p->dir ? known(p, 1) : STUB_DIR_LOCAL;
 }
 
 /* A local name: is it that of a symbolic link, which may lead elsewhere? */
@@ -398,10 +433,147 @@ static uint64_t by_path(struct slot *lane)
 	return DECIDED_LOCAL;
 }
 
+/* --- memory --------------------------------------------------------------- */
+
+static int take_young(struct stub_young *y, uint32_t state)
+{
+	return y->state == state &&
+	       __atomic_compare_exchange_n(&y->state, &state, YOUNG_TAKEN, 0,
+					   __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
+static void settle_young(struct stub_young *y, uint32_t state)
+{
+	__atomic_store_n(&y->state, state, __ATOMIC_SEQ_CST);
+}
+
+/* One that is free, with offsets for len bytes; or NULL. */
+static struct stub_young *new_young(uint64_t len)
+{
+	/* With some to grow into, and where huge pages may be. */
+	const uint64_t room = 4 * len;
+	const uint64_t align = len >= 2 << 20 ? 2 << 20 : PAGE;
+	struct stub_young *y = 0;
+	uint64_t off;
+
+	for (int i = 0; i < STUB_YOUNG && !y; i++)
+		if (stub_ctl.young[i].room == room &&
+		    take_young(&stub_ctl.young[i], YOUNG_FREE))
+			y = &stub_ctl.young[i];
+	for (int i = 0; i < STUB_YOUNG && !y; i++)
+		if (take_young(&stub_ctl.young[i], YOUNG_FREE))
+			y = &stub_ctl.young[i];
+	if (!y || y->room == room)
+		return y;
+	if (y->at > y->off)
+		call4(__NR_fallocate, (uint64_t)stub_ctl.arena, PUNCH_HOLE,
+		      y->off, y->at - y->off);
+	off = __atomic_fetch_add(&stub_ctl.pool, room + align,
+				 __ATOMIC_SEQ_CST);
+	y->off = y->at = (off + align - 1) & ~(align - 1);
+	y->room = room;
+	if (off + room + align <= stub_ctl.pool_end)
+		return y;
+	y->room = 0;
+	settle_young(y, YOUNG_FREE);
+	return 0;
+}
+
+/* What the target sees of it is what the tracer would have made. */
+static uint64_t map_young(struct slot *lane)
+{
+	const uint64_t *args = lane->args;
+	const uint64_t len = (args[1] + PAGE - 1) & ~(uint64_t)(PAGE - 1);
+	struct stub_young *y;
+	long at;
+
+	if (!args[1] || args[1] > STUB_YOUNG_MAX || args[2] & ~(uint64_t)PROT_RW ||
+	    (args[3] & ~(uint64_t)(MAP_NORESERVE | MAP_STACK)) !=
+		    (MAP_PRIVATE | MAP_ANONYMOUS) ||
+	    args[5] % PAGE)
+		return DECIDED_TRAP;
+	y = new_young(len);
+	if (!y)
+		return DECIDED_TRAP;
+	/* Before it is there, so that it cannot be used without. */
+	__atomic_add_fetch(&stub_ctl.nyoung, 1, __ATOMIC_SEQ_CST);
+	at = call6(__NR_mmap, args[0], len, args[2], MAP_SHARED | MAP_NORESERVE,
+		   (uint64_t)stub_ctl.arena, y->at);
+	if (at < 0 && at > -PAGE) {
+		__atomic_sub_fetch(&stub_ctl.nyoung, 1, __ATOMIC_SEQ_CST);
+		settle_young(y, YOUNG_FREE);
+	} else {
+		y->start = (uint64_t)at;
+		y->len = len;
+		y->prot = (uint32_t)args[2];
+		settle_young(y, YOUNG_MAPPED);
+	}
+	return finish_early(lane, at);
+}
+
+/* What was there is to read as zeros when it is mapped again. */
+static void leave_room(struct stub_young *y)
+{
+	y->at += y->len;
+	if (y->len <= STUB_YOUNG_SMALL && y->at + y->len <= y->off + y->room)
+		return;
+	call4(__NR_fallocate, (uint64_t)stub_ctl.arena, PUNCH_HOLE, y->off,
+	      y->at - y->off);
+	y->at = y->off;
+}
+
+/* A whole one; what is in it goes with it. */
+static uint64_t unmap_young(struct slot *lane)
+{
+	const uint64_t start = lane->args[0];
+	const uint64_t len = (lane->args[1] + PAGE - 1) & ~(uint64_t)(PAGE - 1);
+	struct stub_young *y = 0;
+	long r;
+
+	for (int i = 0; i < STUB_YOUNG && !y; i++)
+		if (stub_ctl.young[i].start == start &&
+		    take_young(&stub_ctl.young[i], YOUNG_MAPPED))
+			y = &stub_ctl.young[i];
+	if (!y)
+		return DECIDED_TRAP;
+	if (y->start != start || y->len != len) {
+		settle_young(y, YOUNG_MAPPED);
+		return DECIDED_TRAP;
+	}
+	r = call4(__NR_munmap, start, len, 0, 0);
+	if (r < 0) {
+		settle_young(y, YOUNG_MAPPED);
+		return finish_early(lane, r);
+	}
+	leave_room(y);
+	__atomic_sub_fetch(&stub_ctl.nyoung, 1, __ATOMIC_SEQ_CST);
+	settle_young(y, YOUNG_FREE);
+	return finish_early(lane, r);
+}
+
+static uint64_t by_memory(struct slot *lane)
+{
+	uint64_t decided = DECIDED_TRAP;
+
+	lane->stage = STAGE_BEGUN;
+	__atomic_add_fetch(&stub_ctl.changing, 1, __ATOMIC_SEQ_CST);
+	if (!stub_ctl.still)
+		decided = lane->nr == __NR_mmap ? map_young(lane) :
+						  unmap_young(lane);
+	__atomic_sub_fetch(&stub_ctl.changing, 1, __ATOMIC_SEQ_CST);
+	if (decided == DECIDED_TRAP)
+		begin_again(lane);
+	return decided;
+}
+
 uint64_t stub_decide(struct slot *lane)
 {
-	const uint8_t class = stub_ctl.class[lane->nr];
-
-	return class == STUB_PATH || class == STUB_OPEN ? by_path(lane) :
-							  by_descriptor(lane);
+	switch (stub_ctl.class[lane->nr]) {
+	case STUB_PATH:
+	case STUB_OPEN:
+		return by_path(lane);
+	case STUB_MEMORY:
+		return by_memory(lane);
+	}
+	return by_descriptor(lane);
 }

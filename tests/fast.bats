@@ -75,6 +75,21 @@ fast_count() {
 	[ "$(fast_count 'sites patched')" -gt 5 ]
 }
 
+# bats test_tags=not-vm,not-base
+@test "a rule's own directory is known by name, and so is what is beside it" {
+	local calls
+
+	# shellcheck disable=SC2016	# for the target's shell
+	ds --stats -- bash -c 'for ((i = 0; i < 500; i++)); do
+		[ -d "$1" ] && [ ! -e "$1-beside" ] || exit 1; done' - "$GUEST" \
+		2>"$TESTDIR/stats"
+	cat "$TESTDIR/stats"
+	[ "$(fast_count 'calls forwarded')" -ge 490 ]
+	calls=$(sed -nE 's/.*calls: ([0-9]+) forwarded, ([0-9]+) looked.*/\1 + \2/p' \
+		"$TESTDIR/stats")
+	[ $((calls)) -lt 300 ]
+}
+
 @test "--no-patch leaves the program's code alone" {
 	ds --no-patch --stats -- "$VICTIMS/fast" "$GUEST" hot 2>"$TESTDIR/stats"
 	[ "$(fast_count 'calls forwarded')" -eq 0 ]
@@ -113,4 +128,24 @@ busy_ticks() {
 		total=$((total + ${fields[11]:-0} + ${fields[12]:-0}))
 	done
 	echo "$total"
+}
+
+@test "memory that comes and goes is empty, and nobody else's" {
+	victim fast mapped
+}
+
+@test "memory that was just mapped is unmapped, moved, protected in parts" {
+	victim fast in_parts
+}
+
+@test "the host reads into memory that was just mapped" {
+	victim fast read_into
+}
+
+@test "a fork copies what other threads are just mapping" {
+	victim fast mapped_forked
+}
+
+@test "a signal while memory is mapped changes nothing of that" {
+	victim fast mapped_signalled
 }

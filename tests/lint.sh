@@ -83,7 +83,7 @@ if need clang-tidy; then
 		2> >(grep -v 'warnings generated\|Suppressed\|Use -header-filter' >&2)
 fi
 if need shellcheck; then
-	check shellcheck shellcheck "${shells[@]}"
+	check shellcheck shellcheck -x "${shells[@]}"
 	check shellcheck shellcheck -s bats "${bats[@]}"
 	check shellcheck shellcheck -s bash completions/darkshadow.bash
 	check shellcheck shellcheck -s sh tests/vm/init

@@ -66,6 +66,10 @@ load helpers
 	victim races killed_forking
 }
 
+@test "who is killed while it maps a file leaves nothing of it to others" {
+	victim races killed_mapping
+}
+
 @test "two dots behind a link lead to the parent of what it names" {
 	victim races dotdot_link
 }

@@ -4,7 +4,8 @@
  *
  * A GPA is an offset in it. Offsets are given out once and never again, so a
  * shadow that has not yet heard of an unmapping cannot write to somebody
- * else's memory; what is given back is a hole in the file.
+ * else's memory; what is given back is a hole in the file. (What no shadow has
+ * heard of may be used again: struct stub_young in capsule/abi.h.)
  */
 #ifndef GUEST_ARENA_H
 #define GUEST_ARENA_H

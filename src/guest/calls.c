@@ -32,6 +32,7 @@
 
 struct verdict {
 	int nhost, nlocal;	/* arguments of either kind */
+	bool unknown;		/* to the stub: that a name is the host's */
 	int error;		/* -errno to return instead */
 	bool rewrite[6];	/* argument i becomes ... */
 	size_t text[6];		/* ... this part of the scratch */
@@ -63,11 +64,11 @@ static bool follows(const struct task *t, const struct call *c, bool letter)
 	return letter;
 }
 
-static int put_text(struct tracer *tr, struct task *t, struct verdict *v,
-		    int i, const char *text)
+static int put_text(struct task *t, struct verdict *v, int i,
+		    const char *text)
 {
 	size_t len = strlen(text) + 1;
-	int err = task_slot(tr, t);
+	int err = task_slot(t);
 
 	if (err)
 		return err;
@@ -114,7 +115,7 @@ static void judge_path(struct tracer *tr, struct task *t,
 		v->error = err;
 		return;
 	}
-	stub_learn(tr, t, dirfd, t->args[i], text);
+	v->unknown |= !stub_learn(tr, t, dirfd, t->args[i], text);
 	switch (place.kind) {
 	case PLACE_LOCAL:
 		v->nlocal++;
@@ -134,12 +135,12 @@ static void judge_path(struct tracer *tr, struct task *t,
 			return;
 		}
 		/* Its name, for calls that have no form for a descriptor. */
-		v->error = put_text(tr, t, v, i, files_get(t->proc->files,
+		v->error = put_text(t, v, i, files_get(t->proc->files,
 							   place.fd)->path);
 		return;
 	}
 	if (place.rewritten)
-		v->error = put_text(tr, t, v, i, place.text);
+		v->error = put_text(t, v, i, place.text);
 }
 
 static struct verdict judge(struct tracer *tr, struct task *t,
@@ -332,6 +333,8 @@ void call_general(struct tracer *tr, struct task *t)
 				    args[5]));
 		return;
 	}
+	if (!rewritten && !v.unknown && stub_leave_to(tr, t))
+		return;
 	if (c->flags & CALL_NEWFD)
 		forward_newfd(tr, t, t->nr, args, wants_cloexec(t, c), 0,
 			      v.abs, open_flags(t, c));
@@ -346,6 +349,11 @@ static void call_clone(struct tracer *tr, struct task *t)
 {
 	uint64_t flags = 0;
 
+	/* What the child gets of its parent's memory is all known. */
+	if (!stub_still(t)) {
+		task_return(tr, t, -ERESTARTNOINTR);
+		return;
+	}
 	t->cloning = ++tr->clones;
 	t->u.a = 0;
 	if (t->nr == SYS_fork || t->nr == SYS_vfork) {

@@ -41,20 +41,24 @@ static int receive(struct client *c, struct msg *m, int *fd)
 	return 0;
 }
 
-int client_request(struct client *c, struct msg *m, int fd, int *got)
+static int send_request(struct client *c, struct msg *m, int fd)
 {
-	struct msg reply;
-	int with, err;
+	int err;
 
 	if (c->dead)
 		return -EIO;
 	err = transport_send(&c->t, m, fd);
-	if (err == -EOPNOTSUPP)
+	if (!err || err == -EOPNOTSUPP)
 		return err;
-	if (err) {
-		lose(c);
-		return -EIO;
-	}
+	lose(c);
+	return -EIO;
+}
+
+static int receive_reply(struct client *c, int *got)
+{
+	struct msg reply;
+	int with;
+
 	for (;;) {
 		if (receive(c, &reply, &with) < 0)
 			return -EIO;
@@ -75,6 +79,15 @@ int client_request(struct client *c, struct msg *m, int fd, int *got)
 	return reply.reply.error;
 }
 
+int client_request(struct client *c, struct msg *m, int fd, int *got)
+{
+	int err = client_started(c);
+
+	if (!err)
+		err = send_request(c, m, fd);
+	return err ? err : receive_reply(c, got);
+}
+
 void client_notify(struct client *c, struct msg *m)
 {
 	if (!c->dead && transport_send(&c->t, m, -1) < 0)
@@ -83,7 +96,7 @@ void client_notify(struct client *c, struct msg *m)
 
 void client_poll(struct client *c)
 {
-	while (!c->dead && transport_pending(&c->t)) {
+	while (!c->dead && !c->starting && transport_pending(&c->t)) {
 		struct msg m;
 		int with;
 
@@ -135,9 +148,27 @@ int client_hello(struct client *c, int ram_fd, uint64_t ram_size,
 			return -ENAMETOOLONG;
 		err = client_request(c, &m, -1, NULL);
 	}
-	if (!err) {
-		m = (struct msg){ .type = MSG_START };
-		err = client_request(c, &m, -1, NULL);
-	}
+	return err;
+}
+
+int client_start(struct client *c)
+{
+	int err = send_request(c, &(struct msg){ .type = MSG_START }, -1);
+
+	c->starting = !err;
+	return err;
+}
+
+int client_started(struct client *c)
+{
+	int err;
+
+	if (!c->starting)
+		return 0;
+	c->starting = false;
+	err = receive_reply(c, NULL);
+	c->refused = err;
+	if (err)
+		c->dead = true;
 	return err;
 }

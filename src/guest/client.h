@@ -13,6 +13,8 @@
 struct client {
 	struct transport t;
 	bool dead;		/* the daemon is gone; every request is -EIO */
+	bool starting;		/* the reply to client_start() is not here yet */
+	int refused;		/* ... and it was this -errno, not 0 */
 	bool unsure;		/* shadows may live that we know nothing of:
 				 * set with dead, or by who was told so */
 	uint32_t gone[64];	/* shadows that died, not yet taken */
@@ -34,12 +36,22 @@ int client_request(struct client *c, struct msg *m, int fd, int *got);
 void client_notify(struct client *c, struct msg *m);
 
 /*
- * client_hello() - RAM, rules, start; -errno with client.text to show
+ * client_hello() - RAM and rules; -errno with client.text to show
  *
  * No rules: what the daemon's policy allows is asked for, and put there.
  */
 int client_hello(struct client *c, int ram_fd, uint64_t ram_size,
 		 struct rules *rules);
+
+/*
+ * client_start() - what the first shadow comes from is to be made
+ * client_started() - it is; other requests wait for that, too
+ *
+ * It takes the daemon as long as it takes to launch a program. When it cannot:
+ * -errno with client.text to show, and dead.
+ */
+int client_start(struct client *c);
+int client_started(struct client *c);
 
 /*
  * client_poll() - take what came unasked, without waiting

@@ -128,7 +128,7 @@ static void wrote(struct tracer *tr, struct task *t, int64_t result)
 {
 	struct copy *c = t->copy;
 
-	if (result == -EAGAIN && !t->remote.masked && task_slot(tr, t) == 0) {
+	if (result == -EAGAIN && !t->remote.masked && task_slot(t) == 0) {
 		await_sink(tr, t);
 		return;
 	}
@@ -230,7 +230,7 @@ static int refuse(struct tracer *tr, struct task *t, const struct copy *c)
 		if (in == S_IFIFO && flags & SPLICE_F_NONBLOCK && !c->in.host) {
 			struct pollfd p = { .fd = c->in.fd, .events = POLLIN };
 
-			if (task_slot(tr, t) < 0)
+			if (task_slot(t) < 0)
 				return -EAGAIN;
 			memcpy((char *)t->slot + SLOT_SCRATCH, &p, sizeof(p));
 			if (task_native(tr, t, SYS_poll, task_scratch(t), 1, 0,

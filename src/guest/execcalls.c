@@ -84,7 +84,7 @@ void exec_name(struct tracer *tr, struct task *t)
 	const char *base;
 
 	/* The slot went with the old address space. */
-	if (!t->u.path || task_slot(tr, t) < 0)
+	if (!t->u.path || task_slot(t) < 0)
 		return;
 	/* A program exec'd by descriptor is named after its number. */
 	base = strrchr(t->u.path, '/');
@@ -221,7 +221,7 @@ static int parse_script(int fd, char head[SCRIPT_HEAD + 1], char **interp,
 static void exec_local(struct tracer *tr, struct task *t, struct exec_args *e,
 		       const char *rewritten)
 {
-	int err = task_slot(tr, t);
+	int err = task_slot(t);
 
 	if (err) {
 		drop_room(tr, t, e);

@@ -325,7 +325,7 @@ void call_chdir(struct tracer *tr, struct task *t)
 	if (!err)
 		err = path_resolve(tr, t, AT_FDCWD, text, true, &place);
 	if (!err && place.rewritten) {
-		err = task_slot(tr, t);
+		err = task_slot(t);
 		if (!err) {
 			strcpy((char *)t->slot + SLOT_SCRATCH, place.text);
 			args[0] = task_scratch(t);

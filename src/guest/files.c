@@ -248,7 +248,7 @@ int fd_install(struct tracer *tr, struct task *t, int fd)
 	} *m;
 	uint64_t at;
 	int64_t n;
-	int there, err = task_slot(tr, t);
+	int there, err = task_slot(t);
 
 	if (err)
 		return err;
@@ -268,8 +268,8 @@ int fd_install(struct tracer *tr, struct task *t, int fd)
 	if (n != 1) {
 		char byte;
 
-		/* Nobody else may find it there. */
-		(void)!recv(tr->sock, &byte, 1, MSG_DONTWAIT);
+		/* The next to receive would take it for its own. */
+		(void)!recv(tr->sock_there, &byte, 1, MSG_DONTWAIT);
 		return n < 0 ? (int)n : -EIO;
 	}
 	if (m->msg.msg_controllen < CMSG_LEN(sizeof(int)))

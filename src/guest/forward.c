@@ -177,8 +177,7 @@ int executor_new(struct tracer *tr, struct proc *p, int index, uint32_t seq)
 
 	m.thread.shadow = p->shadow;
 	m.thread.thread = (uint32_t)index;
-	m.thread.slot = memory_slots(&tr->memory) +
-			(uint64_t)index * SLOT_STRIDE;
+	m.thread.slot = memory_slot(&tr->memory, index);
 	m.thread.seq = seq;
 	m.thread.slot_gpa = slot_gpa(tr, p->mm, m.thread.slot);
 	err = client_request(&tr->client, &m, -1, NULL);
@@ -215,8 +214,9 @@ static int enter_cwd(struct tracer *tr, struct task *t)
 	return 0;
 }
 
-int shadow_ready_for(struct tracer *tr, struct task *t,
-		     const struct forward_call *call)
+/* own: the thread's own executor is to be there, not the lanes' alone. */
+static int make_ready(struct tracer *tr, struct task *t,
+		      const struct forward_call *call, bool own)
 {
 	struct proc *p = t->proc;
 	bool fresh = false;
@@ -224,7 +224,7 @@ int shadow_ready_for(struct tracer *tr, struct task *t,
 
 	if (tr->client.dead || p->shadow_gone)
 		return -EIO;
-	err = task_slot(tr, t);
+	err = task_slot(t);
 	if (!err && !p->shadow) {
 		err = request_shadow(tr, p, 0, 0);
 		if (!err)
@@ -235,7 +235,7 @@ int shadow_ready_for(struct tracer *tr, struct task *t,
 		err = tr->source->settle(tr, t, call);
 	if (!err)
 		err = tell_map(tr, p);
-	if (!err && !t->executor)
+	if (!err && !t->executor && (own || (fresh && p->fs->host)))
 		err = make_executor(tr, t);
 	if (!err && fresh)
 		err = enter_cwd(tr, t);
@@ -245,9 +245,20 @@ int shadow_ready_for(struct tracer *tr, struct task *t,
 	return err;
 }
 
+int shadow_ready_for(struct tracer *tr, struct task *t,
+		     const struct forward_call *call)
+{
+	return make_ready(tr, t, call, true);
+}
+
 int shadow_ready(struct tracer *tr, struct task *t)
 {
-	return shadow_ready_for(tr, t, NULL);
+	return make_ready(tr, t, NULL, true);
+}
+
+int shadow_ready_lanes(struct tracer *tr, struct task *t)
+{
+	return make_ready(tr, t, NULL, false);
 }
 
 int shadow_fork(struct tracer *tr, struct proc *parent, struct proc *child,

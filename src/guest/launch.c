@@ -297,7 +297,9 @@ int launch(struct tracer *tr, char **argv, const char **what)
 	mm = NULL;
 	t = idmap_get(&tr->tasks, (uint32_t)pid);
 	first_cwd(tr, t->proc);
+	placement_begin(tr, t);
 	tr->sock = steal_fd(&pair[0]);
+	tr->sock_there = steal_fd(&pair[1]);
 	if (write(go[1], "", 1) != 1)
 		err = -errno;
 out:

@@ -894,7 +894,7 @@ static int arena_setup(struct tracer *tr, struct task *t)
 	if (!err)
 		err = add_call(s, (struct batch_call){ SYS_brk, { 0 } });
 	if (!err)
-		err = task_batch(tr, t, s->calls, s->n, &brk);
+		err = task_batch(t, s->calls, s->n, &brk);
 	t->proc->mm->brk = t->proc->mm->brk_start = (uint64_t)brk;
 	return err;
 }

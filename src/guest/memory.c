@@ -168,7 +168,7 @@ int mem_slots(struct tracer *tr, struct mm *mm)
 	int err = arena_alloc(&tr->memory.arena, SLOT_AREA, &mm->slots_off);
 
 	if (!err)
-		err = stub_ctl_new(&tr->memory, mm);
+		err = stub_ctl_new(&tr->stub_rules, mm);
 	if (err || tr->memory.pinner)
 		return err;
 	slots.off = mm->slots_off;
@@ -244,15 +244,15 @@ int mem_fork_slots(struct tracer *tr, struct task *parent, struct task *child,
 		memory_slots(&tr->memory), SLOT_AREA, PROT_READ | PROT_WRITE,
 		MAP_SHARED | MAP_FIXED | MAP_NORESERVE,
 		hidden_fd(tr, HIDDEN_ARENA), mm->slots_off } };
-	int err = task_slot(tr, parent);
+	int err = task_slot(parent);
 
 	if (err)
 		return err;
 	child->slot_index = parent->slot_index;
 	child->slot = parent->slot;
-	err = task_batch(tr, child, calls, n, NULL);
+	err = task_batch(child, calls, n, NULL);
 	if (!err)
-		err = task_batch(tr, child, &last, 1, NULL);
+		err = task_batch(child, &last, 1, NULL);
 	child->slot = NULL;
 	child->slot_index = -1;
 	return err;
@@ -261,7 +261,7 @@ int mem_fork_slots(struct tracer *tr, struct task *parent, struct task *child,
 int mem_fork(struct tracer *tr, struct task *parent, struct task *child)
 {
 	struct mm *from = parent->proc->mm, *to = child->proc->mm;
-	int err = task_slot(tr, parent);
+	int err = task_slot(parent);
 
 	to->brk = from->brk;
 	to->brk_start = from->brk_start;

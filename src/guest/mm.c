@@ -97,6 +97,15 @@ void memory_file_unref(struct memory *m, struct mapfile *file)
 	free(file);
 }
 
+void *mm_map_slots(const struct mm *mm, int first, size_t n)
+{
+	void *p = mmap(NULL, n * SLOT_STRIDE, PROT_READ | PROT_WRITE, MAP_SHARED,
+		       mm->memory->arena.fd,
+		       (off_t)(mm->slots_off + (uint64_t)first * SLOT_STRIDE));
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
 /* --- regions ------------------------------------------------------------- */
 
 static void region_drop(struct mm *mm, struct region *r)
@@ -143,6 +152,7 @@ void mm_unref(struct mm *mm)
 	}
 	while (mm->npins)
 		mm_pin_drop(mm, mm->npins - 1);
+	stub_discard_young(mm);
 	if (mm->ctl)
 		munmap(mm->ctl, CTL_SLOTS * SLOT_STRIDE);
 	patches_fini(mm->memory, &mm->patches);

@@ -123,6 +123,14 @@ static inline uint64_t memory_slots(const struct memory *m)
 	return m->base + (SLOT_BASE - GATE_BASE);
 }
 
+static inline uint64_t memory_slot(const struct memory *m, int index)
+{
+	return memory_slots(m) + (uint64_t)index * SLOT_STRIDE;
+}
+
+/* mm_map_slots() - n slots from the first on, mapped here; NULL: errno */
+void *mm_map_slots(const struct mm *mm, int first, size_t n);
+
 /* mm_find() - the first region that ends above addr, or NULL */
 struct region *mm_find(const struct mm *mm, uint64_t addr);
 

@@ -28,6 +28,22 @@ extern const uint64_t blob_gate_size;
 #define REACH		0x7fff0000ULL	/* of a displacement, with some to spare */
 #define AROUND		96	/* bytes on either side of a site */
 
+/* The program's address of an offset from its `syscall`. */
+static uint64_t address(const struct patch *p, int off)
+{
+	return p->site + (uint64_t)(int64_t)off;
+}
+
+static uint64_t window_start(const struct patch *p)
+{
+	return address(p, p->found.window_start);
+}
+
+static uint32_t hash_key(uint64_t v)
+{
+	return (uint32_t)((v * 0x9e3779b97f4a7c15ULL) >> 32) | 1;
+}
+
 /* --- pages and text ------------------------------------------------------- */
 
 int patches_text(struct memory *memory, struct patches *out)
@@ -113,12 +129,13 @@ bool patch_owns(const struct mm *mm, struct range at)
  */
 static bool traps(uint8_t byte)
 {
-	static const uint8_t bytes[] = {
-		0x06, 0x07, 0x0e, 0x16, 0x17, 0x1e, 0x1f, 0x27, 0x2f, 0x37,
-		0x3f, 0x82, 0x9a, 0xce, 0xd6, 0xea, 0xf4,
-	};
-
-	return memchr(bytes, byte, sizeof(bytes));
+	switch (byte) {
+	case 0x06: case 0x07: case 0x0e: case 0x16: case 0x17: case 0x1e:
+	case 0x1f: case 0x27: case 0x2f: case 0x37: case 0x3f: case 0x82:
+	case 0x9a: case 0xce: case 0xd6: case 0xea: case 0xf4:
+		return true;
+	}
+	return false;
 }
 
 /* Which bytes of the jump's displacement have to trap: bit i, byte i. */
@@ -138,21 +155,29 @@ static unsigned int inner_bytes(const struct site *s)
 	return mask;
 }
 
+/* Of the displacement of a jump to there, do the bytes that have to trap? */
+static bool displacement_traps(const struct patch *p, unsigned int inner,
+			       uint64_t gva)
+{
+	const uint64_t d = gva - (window_start(p) + JUMP_LEN);
+
+	for (int i = 0; i < 4; i++)
+		if (inner >> i & 1 && !traps((uint8_t)(d >> 8 * i)))
+			return false;
+	return true;
+}
+
 /* Can the jump of a patch lead there, and the moved instructions reach back? */
 static bool fits(const struct patch *p, unsigned int inner, uint64_t gva)
 {
-	const int64_t d = (int64_t)(gva - (p->site +
-				    (uint64_t)(int64_t)p->found.window_start +
-				    JUMP_LEN));
+	const int64_t d = (int64_t)(gva - (window_start(p) + JUMP_LEN));
 
-	if (d > (int64_t)REACH || d < -(int64_t)REACH)
+	if (!displacement_traps(p, inner, gva) || d > (int64_t)REACH ||
+	    d < -(int64_t)REACH)
 		return false;
-	for (int i = 0; i < 4; i++)
-		if (inner >> i & 1 && !traps((uint8_t)((uint64_t)d >> 8 * i)))
-			return false;
 	for (int i = 0; i < p->found.ninsns; i++) {
 		const struct site_insn *insn = &p->found.insns[i];
-		uint64_t from = p->site + (uint64_t)(int64_t)insn->off;
+		uint64_t from = address(p, insn->off);
 		int32_t old;
 		int64_t disp;
 
@@ -167,9 +192,20 @@ static bool fits(const struct patch *p, unsigned int inner, uint64_t gva)
 	return true;
 }
 
-static bool unit_free(const struct tramp_page *page, size_t from, size_t n)
+/* The first unit of a page that a trampoline at an offset takes, and the end. */
+static size_t unit_of(size_t off)
 {
-	for (size_t i = from; i < from + n; i++)
+	return off / TRAMP_UNIT;
+}
+
+static size_t unit_end(size_t off, size_t size)
+{
+	return (off + size + TRAMP_UNIT - 1) / TRAMP_UNIT;
+}
+
+static bool is_free(const struct tramp_page *page, size_t off, size_t size)
+{
+	for (size_t i = unit_of(off); i < unit_end(off, size); i++)
 		if (page->used[i])
 			return false;
 	return true;
@@ -179,12 +215,17 @@ static bool unit_free(const struct tramp_page *page, size_t from, size_t n)
 static uint64_t place_in(const struct tramp_page *page, uint64_t gva,
 			 const struct patch *p, unsigned int inner)
 {
-	const size_t n = (p->size + TRAMP_UNIT - 1u) / TRAMP_UNIT;
+	/* Aligned, unless the lowest byte of the displacement matters. */
+	const size_t step = inner & 1 ? 1 : TRAMP_UNIT;
 
-	for (size_t i = 0; i + n <= PAGE_BYTES / TRAMP_UNIT; i++)
-		if ((!page || unit_free(page, i, n)) &&
-		    fits(p, inner, gva + i * TRAMP_UNIT))
-			return gva + i * TRAMP_UNIT;
+	/* The upper two bytes have two values in a page at the most. */
+	if (!displacement_traps(p, inner & 0xc, gva) &&
+	    !displacement_traps(p, inner & 0xc, gva + PAGE_BYTES - 1))
+		return 0;
+	for (size_t off = 0; off + p->size <= PAGE_BYTES; off += step)
+		if ((!page || is_free(page, off, p->size)) &&
+		    fits(p, inner, gva + off))
+			return gva + off;
 	return 0;
 }
 
@@ -254,8 +295,8 @@ static struct tramp_page *page_near(struct tracer *tr, struct task *t,
 			struct tramp_page *page;
 
 			if (gva < 1 << 16 || gva >= USER_END ||
-			    !is_unmapped(maps, gva) ||
-			    !place_in(NULL, gva, p, inner))
+			    !place_in(NULL, gva, p, inner) ||
+			    !is_unmapped(maps, gva))
 				continue;
 			page = page_new(tr, t, gva);
 			if (page)
@@ -271,6 +312,7 @@ static struct tramp_page *place(struct tracer *tr, struct task *t,
 	const unsigned int inner = inner_bytes(&p->found);
 	struct patches *patches = &t->proc->mm->patches;
 	struct tramp_page *page = NULL;
+	size_t off;
 
 	p->tramp = 0;
 	for (size_t i = patches->npages; i-- && !p->tramp;) {
@@ -283,8 +325,9 @@ static struct tramp_page *place(struct tracer *tr, struct task *t,
 			return NULL;
 		p->tramp = place_in(page, page->gva, p, inner);
 	}
-	memset(page->used + (p->tramp - page->gva) / TRAMP_UNIT, 1,
-	       (p->size + TRAMP_UNIT - 1u) / TRAMP_UNIT);
+	off = p->tramp - page->gva;
+	memset(page->used + unit_of(off), 1,
+	       unit_end(off, p->size) - unit_of(off));
 	return page;
 }
 
@@ -334,7 +377,7 @@ static uint64_t window_behind(const struct patch *p)
 	const int end = p->found.window_end > SYSCALL_LEN ?
 			p->found.window_end : SYSCALL_LEN;
 
-	return p->site + (uint64_t)end;
+	return address(p, end);
 }
 
 static void write_moved(const struct patch *p, uint8_t *tramp)
@@ -349,7 +392,7 @@ static void write_moved(const struct patch *p, uint8_t *tramp)
 		if (!insn->disp)
 			continue;
 		memcpy(&disp, to + insn->disp, sizeof(disp));
-		disp += (int32_t)(p->site + (uint64_t)(int64_t)insn->off -
+		disp += (int32_t)(address(p, insn->off) -
 				  (p->tramp + p->moved[i]));
 		memcpy(to + insn->disp, &disp, sizeof(disp));
 	}
@@ -472,8 +515,7 @@ static const struct site *judge(struct tracer *tr, const struct map_line *line,
 				uint64_t addr, const uint8_t code[2 * AROUND])
 {
 	const uint64_t off = line->off + (addr - line->start);
-	uint32_t key = (uint32_t)(((off ^ line->ino << 40) *
-				   0x9e3779b97f4a7c15ULL) >> 32) | 1;
+	const uint32_t key = hash_key(off ^ line->ino << 40);
 	struct site_note *note = idmap_get(&tr->sites, key);
 
 	if (note && note->dev == line->dev && note->ino == line->ino &&
@@ -517,18 +559,16 @@ static struct patch *patch_new(struct patches *patches)
 /* Does a thread stand where bytes are about to change under it? */
 static bool is_inside(pid_t tid, const struct patch *p)
 {
-	const uint64_t start = p->site +
-			       (uint64_t)(int64_t)p->found.window_start;
 	struct user_regs_struct regs;
 
-	return remote_get_regs(tid, &regs) == 0 && regs.rip > start &&
-	       regs.rip < p->site + (uint64_t)(int64_t)p->found.window_end;
+	return remote_get_regs(tid, &regs) == 0 &&
+	       regs.rip > window_start(p) &&
+	       regs.rip < address(p, p->found.window_end);
 }
 
 static int write_jump(struct tracer *tr, struct task *t, const struct patch *p)
 {
-	const uint64_t start = p->site +
-			       (uint64_t)(int64_t)p->found.window_start;
+	const uint64_t start = window_start(p);
 	uint8_t jump[JUMP_LEN];
 	struct task *o;
 	size_t pos = 0;
@@ -582,35 +622,20 @@ static int patch_at(struct tracer *tr, struct task *t, uint64_t site,
 	return 0;
 }
 
-/* The thread has left the stop that it came with. */
-static void call_again(struct task *t, uint64_t trap)
-{
-	struct user_regs_struct regs = t->regs;
-
-	regs.rip = trap;
-	regs.rax = t->nr;
-	regs.orig_rax = ~0ULL;
-	remote_set_regs(t->tid, &regs);
-	remote_end(&t->remote);
-	if (!t->remote.fate)
-		ptrace(PTRACE_CONT, t->tid, NULL, NULL);
-}
-
 bool patch_site(struct tracer *tr, struct task *t)
 {
 	const uint64_t site = t->regs.rip - SYSCALL_LEN;
 	struct mm *mm = t->proc->mm;
 	const size_t npages = mm->patches.npages;
+	const uint32_t key = hash_key(site);
 	const struct map_line *line;
 	const struct site *found;
 	uint8_t code[2 * AROUND];
-	uint32_t key;
 	int err;
 
 	if (!tr->site_decoder || !mm->patches.text ||
 	    patch_of_tramp(mm, t->regs.rip))
 		return false;
-	key = (uint32_t)((site * 0x9e3779b97f4a7c15ULL) >> 32) | 1;
 	if (idmap_get(&mm->sites, key))
 		return false;
 	line = line_of(t, site);
@@ -626,7 +651,7 @@ bool patch_site(struct tracer *tr, struct task *t)
 		err = patch_at(tr, t, site, found, code);
 	}
 	if (mm->patches.npages > npages) {
-		call_again(t, err ? site : mm->patches.v[mm->patches.n - 1].
+		task_again(t, err ? site : mm->patches.v[mm->patches.n - 1].
 			   tramp + mm->patches.v[mm->patches.n - 1].trap);
 		return true;
 	}
@@ -663,8 +688,7 @@ void patch_undo(struct tracer *tr, struct task *t, struct range at,
 	idmap_fini(&mm->sites);
 	for (size_t i = 0; i < patches->n; i++) {
 		struct patch *p = &patches->v[i];
-		const uint64_t start = p->site +
-				       (uint64_t)(int64_t)p->found.window_start;
+		const uint64_t start = window_start(p);
 
 		if (p->undone || start + JUMP_LEN <= at.start ||
 		    start >= at.end)
@@ -705,7 +729,7 @@ uint64_t patch_back(const struct patch *p, uint64_t gva)
 
 	for (int i = 0; i < p->found.ninsns; i++)
 		if (at == p->moved[i])
-			return p->site + (uint64_t)(int64_t)p->found.insns[i].off;
+			return address(p, p->found.insns[i].off);
 	if (at <= p->trap)
 		return p->site;
 	return at < p->back ? p->site + SYSCALL_LEN : window_behind(p);

@@ -39,7 +39,7 @@ struct mm;
 struct range;
 
 #define WINDOW_MAX	24
-#define TRAMP_UNIT	16	/* bytes: trampolines are some of these long */
+#define TRAMP_UNIT	16	/* bytes: what is taken of a page is some of these */
 
 struct patch {
 	uint64_t site;			/* of the `syscall` */

@@ -8,12 +8,15 @@
  * since the other core is idle. So a thread that stops in quick succession is
  * kept on the tracer's core, its executor too, and given its own set of cores
  * back as soon as it does not: at the next tick of the loop (50 ms) without
- * many stops. What it asks about its cores is answered with its own set.
+ * many stops. What it asks about its cores is answered with its own set. A
+ * program that begins stops at every call that it makes for the first time, and
+ * is kept there from the start; a thread that begins has work to do elsewhere.
  *
  * A lane's executor is to be on another core than the thread that waits for it:
  * together they would take turns at one, which costs ten times as much, and the
  * scheduler leaves them there, where neither is ever seen to wait for the other.
- * So it is kept off the core of whoever slept (SLOT_CPU).
+ * So it is kept off the core of whoever slept (SLOT_CPU), which is seen soon for
+ * a while after it has begun, or the thread has been let go.
  */
 #include <sched.h>
 #include <stdlib.h>
@@ -77,6 +80,7 @@ void placement_new_lane(struct tracer *tr, struct task *t, int lane)
 
 	if (cpu >= 0)
 		keep_off(tr, t->proc, lane, (unsigned int)cpu);
+	tracer_hurry(tr);
 }
 
 static void look_at_lanes(struct tracer *tr, const struct proc *p)
@@ -130,12 +134,21 @@ void placement_release(struct tracer *tr, struct task *t)
 	sched_setaffinity(t->tid, sizeof(t->cpus), &t->cpus);
 	forget(tr, t);
 	place_executor(tr, t);
+	/* It may go to where the lanes' executors are. */
+	if (t->proc->nlanes)
+		tracer_hurry(tr);
 }
 
 void placement_end(struct tracer *tr, struct task *t)
 {
 	if (t->placed)
 		forget(tr, t);
+}
+
+void placement_begin(struct tracer *tr, struct task *t)
+{
+	if (!t->placed)
+		place_here(tr, t);
 }
 
 void placement_inherit(struct tracer *tr, const struct task *from,
@@ -146,6 +159,8 @@ void placement_inherit(struct tracer *tr, const struct task *from,
 	to->placed = true;
 	to->cpus = from->cpus;
 	tr->nplaced++;
+	if (to->proc == from->proc)
+		placement_release(tr, to);
 }
 
 void placement_new_executor(struct tracer *tr, struct task *t)
@@ -174,8 +189,16 @@ void placement_tick(struct tracer *tr)
 		if (t->placed && t->stops < TICK_STOPS)
 			placement_release(tr, t);
 		t->stops = 0;
-		look_at_lanes(tr, t->proc);
 	}
+}
+
+void placement_look(struct tracer *tr)
+{
+	size_t pos = 0;
+	struct task *t;
+
+	while ((t = idmap_next(&tr->tasks, &pos)))
+		look_at_lanes(tr, t->proc);
 }
 
 /* The question is asked of the set that the program knows of. */

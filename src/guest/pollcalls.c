@@ -389,7 +389,7 @@ static int wait_begin(struct tracer *tr, struct task *t, struct wait *w)
 	if (err)
 		return err;
 	w->turn_ms = TURN_MS;
-	err = task_slot(tr, t);
+	err = task_slot(t);
 	if (err)
 		return err;
 	if (need <= SLOT_SCRATCH_SIZE) {

@@ -48,6 +48,7 @@ struct run_options {
 	enum pin_kind pins;
 	uint64_t max_regions;
 	int verbosity;
+	sibling_fn sibling;
 	char **command;
 };
 
@@ -190,7 +191,6 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 				   " 2M, or 0", arg);
 		return 0;
 	case 'q':
-		o->verbosity = -1;
 		log_set_level(LOG_ERROR);
 		return 0;
 	case 'v':
@@ -225,34 +225,16 @@ static const struct argp argp = {
 
 /* --- reaching the host side ---------------------------------------------- */
 
-static _Noreturn void exec_sibling(const struct run_options *o, int sock)
+static _Noreturn void be_sibling(const struct run_options *o, int sock)
 {
-	const struct rules *allow = &o->forward;
-	char **argv = calloc(allow->n * 2 + o->policy.n * 2 + 8,
-			     sizeof(*argv));
-	char spec[64], text[MSG_RULE_MAX];
-	size_t n = 0;
+	const struct rules *policy = o->have_policy ? &o->policy : &o->forward;
 
-	if (!argv)
-		_exit(EXIT_OWN_FAILURE);
-	snprintf(spec, sizeof(spec), "--transport=loopback:fd=%d", sock);
-	argv[n++] = (char *)"darkshadow";
-	argv[n++] = (char *)"host";
-	argv[n++] = spec;
-	if (o->verbosity)
-		argv[n++] = (char *)(o->verbosity < 0 ? "-q" :
-				     o->verbosity > 1 ? "-vv" : "-v");
-	if (o->have_policy)
-		allow = &o->policy;
-	for (size_t i = 0; i < allow->n; i++) {
-		rules_format(&allow->v[i], text, sizeof(text));
-		argv[n++] = (char *)"--allow";
-		argv[n++] = strdup(text);
-	}
-	fcntl(sock, F_SETFD, 0);
-	execv("/proc/self/exe", argv);
-	log_err("starting the sibling host: %s", strerror(errno));
-	_exit(EXIT_OWN_FAILURE);
+	/* It outlives nothing of ours, and reads none of it. */
+	close(STDIN_FILENO);
+	open("/dev/null", O_RDONLY);
+	dup2(STDERR_FILENO, STDOUT_FILENO);
+	prctl(PR_SET_NAME, "darkshadow-host");
+	_exit(o->sibling(policy, sock) ? EXIT_OWN_FAILURE : 0);
 }
 
 static int start_sibling(const struct run_options *o, struct client *c,
@@ -266,11 +248,8 @@ static int start_sibling(const struct run_options *o, struct client *c,
 	if (*pid < 0)
 		return -errno;
 	if (*pid == 0) {
-		/* It outlives nothing of ours, and reads none of it. */
-		close(STDIN_FILENO);
-		open("/dev/null", O_RDONLY);
-		dup2(STDERR_FILENO, STDOUT_FILENO);
-		exec_sibling(o, pair[1]);
+		close(pair[0]);
+		be_sibling(o, pair[1]);
 	}
 	close(pair[1]);
 	transport_adopt(&c->t, pair[0]);
@@ -368,6 +347,13 @@ static int start_own(const struct run_options *o, struct client *c,
 	return err;
 }
 
+static int refused(const struct client *c, int err)
+{
+	log_err("the host side refused: %s", c->text[0] ? c->text :
+		strerror(-err));
+	return err;
+}
+
 static int reach_host(const struct run_options *o, struct tracer *tr,
 		      pid_t *sibling)
 {
@@ -402,10 +388,9 @@ static int reach_host(const struct run_options *o, struct tracer *tr,
 		err = client_hello(&tr->client, tr->memory.arena.fd,
 				   tr->memory.arena.size, &tr->rules);
 	}
-	if (err)
-		log_err("the host side refused: %s", tr->client.text[0] ?
-			tr->client.text : strerror(-err));
-	return err;
+	if (!err)
+		err = client_start(&tr->client);
+	return err ? refused(&tr->client, err) : 0;
 }
 
 /* --- the end ------------------------------------------------------------- */
@@ -512,6 +497,7 @@ static void finish(struct run_options *o, struct tracer *tr, pid_t sibling)
 	sites_free(tr->site_decoder);
 	launch_fini(tr);
 	close_fd(&tr->sock);
+	close_fd(&tr->sock_there);
 	idmap_fini(&tr->tasks);
 	idmap_fini(&tr->early);
 	while ((note = idmap_next(&tr->sites, &pos)))
@@ -566,18 +552,21 @@ static int run_command(const struct run_options *o, struct tracer *tr)
 	err = tracer_run(tr);
 	if (err)
 		log_err("tracing: %s", strerror(-err));
-	if (o->stats)
+	if (tr->client.refused)
+		err = refused(&tr->client, tr->client.refused);
+	else if (o->stats)
 		print_stats(tr, now_seconds() - began);
 	return err ? EXIT_OWN_FAILURE : exit_status(tr->main_status);
 }
 
-int run_main(int argc, char **argv)
+int run_main(int argc, char **argv, sibling_fn sibling_main)
 {
 	struct run_options o = { .transport = "auto", .timeout_s = 5,
 				 .eager = 4 << 20, .huge = 2 << 20,
-				 .max_regions = 60000 };
+				 .max_regions = 60000,
+				 .sibling = sibling_main };
 	struct tracer tr = { .source = &arena_source,
-			     .hidden = -HIDDEN_FDS, .sock = -1,
+			     .hidden = -HIDDEN_FDS, .sock = -1, .sock_there = -1,
 			     .memory.arena.fd = -1 };
 	int status = EXIT_OWN_FAILURE;
 	pid_t sibling = 0;
@@ -592,6 +581,7 @@ int run_main(int argc, char **argv)
 	tr.patching = !o.no_patch;
 	tr.generation = 1;
 	tr.spin = spin_looks(LANE_SPIN_US);
+	stub_rules_init(&tr.stub_rules);
 	tr.max_regions = o.max_regions;
 	if (prepare(&o, &tr, &sibling) == 0)
 		status = run_command(&o, &tr);

@@ -3,6 +3,15 @@
 #ifndef GUEST_RUN_H
 #define GUEST_RUN_H
 
-int run_main(int argc, char **argv);	/* exit status */
+#include "wire/rules.h"
+
+/*
+ * sibling_fn - the host side of one session, in a process of its own on this
+ * machine: until the peer of sock, which is taken over, ends it; 0 or -errno
+ */
+typedef int (*sibling_fn)(const struct rules *policy, int sock);
+
+/* run_main() - exit status */
+int run_main(int argc, char **argv, sibling_fn sibling);
 
 #endif

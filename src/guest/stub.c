@@ -15,11 +15,13 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "guest/path.h"
+#include "guest/source.h"
 #include "guest/tracer.h"
 #include "wire/calls.h"
 
 extern const uint8_t blob_gate[];
 
+#define YOUNG_POOL	(1ULL << 38)	/* offsets in the arena */
 #define LANE_STOPS	4	/* calls that would have liked a lane, for one */
 #define EFLAGS_ARITH	0x8d5	/* OF SF ZF AF PF CF */
 #define EFLAGS_DF	0x400
@@ -37,6 +39,14 @@ struct gate_header gate_header(void)
 struct stub_ctl *stub_ctl_of(const struct proc *p)
 {
 	return p->files->ctl == p->mm->ctl ? p->mm->ctl : NULL;
+}
+
+/* What the task's stub makes of the call that the task has stopped at. */
+static uint8_t stub_class(const struct task *t)
+{
+	const struct stub_ctl *ctl = stub_ctl_of(t->proc);
+
+	return ctl ? ctl->class[t->nr] : STUB_TRAP;
 }
 
 /* --- what the stub may decide ----------------------------------------------- */
@@ -95,6 +105,8 @@ static uint8_t class_of(unsigned int nr, const struct call *c)
 		return STUB_PATH;
 	if (nr == SYS_open || nr == SYS_openat)
 		return STUB_OPEN;
+	if (nr == SYS_mmap || nr == SYS_munmap)
+		return STUB_MEMORY;
 	return is_known(nr) ? STUB_HOST_FD : STUB_TRAP;
 }
 
@@ -111,15 +123,30 @@ static uint8_t what_of(unsigned int nr, const struct call *c)
 	return what;
 }
 
-int stub_ctl_new(struct memory *memory, struct mm *mm)
+void stub_rules_init(struct stub_rules *rules)
 {
-	void *p = mmap(NULL, CTL_SLOTS * SLOT_STRIDE, PROT_READ | PROT_WRITE,
-		       MAP_SHARED, memory->arena.fd, (off_t)mm->slots_off);
+	*rules = (struct stub_rules){ 0 };
+	for (unsigned int nr = 0; nr < STUB_NRS; nr++) {
+		const struct call *c = calls_get(nr);
+		const uint8_t class = class_of(nr, c);
 
-	if (p == MAP_FAILED)
+		rules->class[nr] = class;
+		rules->what[nr] = what_of(nr, c);
+		if (class == STUB_PATH || class == STUB_OPEN)
+			rules->path[nr] = path_of(c);
+	}
+}
+
+int stub_ctl_new(const struct stub_rules *rules, struct mm *mm)
+{
+	mm->ctl = mm_map_slots(mm, 0, CTL_SLOTS);
+	if (!mm->ctl)
 		return -errno;
-	mm->ctl = p;
 	memset(mm->ctl->class, STUB_TRAP, sizeof(mm->ctl->class));
+	memcpy(mm->ctl->what, rules->what, sizeof(mm->ctl->what));
+	memcpy(mm->ctl->path, rules->path, sizeof(mm->ctl->path));
+	if (arena_alloc(&mm->memory->arena, YOUNG_POOL, &mm->ctl->pool) == 0)
+		mm->ctl->pool_end = mm->ctl->pool + YOUNG_POOL;
 	return 0;
 }
 
@@ -156,16 +183,15 @@ static void write_ctl(struct tracer *tr, struct proc *p)
 	ctl->generation = tr->moving ? 0 : tr->generation;
 	ctl->placeholder = (int32_t)hidden_fd(tr, HIDDEN_PLACEHOLDER);
 	ctl->all = tr->all;
+	ctl->arena = (int32_t)hidden_fd(tr, HIDDEN_ARENA);
 	stub_set_cwd(tr, p);
 	for (unsigned int nr = 0; nr < STUB_NRS; nr++) {
-		const struct call *c = calls_get(nr);
-		const uint8_t class = class_of(nr, c);
+		const uint8_t class = tr->stub_rules.class[nr];
 
-		ctl->what[nr] = what_of(nr, c);
-		if (class == STUB_PATH || class == STUB_OPEN)
-			ctl->path[nr] = path_of(c);
-		ctl->class[nr] = fast || class == STUB_LOCAL ? class :
-			    STUB_TRAP;
+		ctl->class[nr] = class == STUB_LOCAL ||
+				 (fast && !(class == STUB_MEMORY &&
+					    tracer_in_vm(tr))) ? class :
+				 STUB_TRAP;
 	}
 }
 
@@ -249,69 +275,70 @@ void stub_forget_range(struct stub_ctl *ctl, uint64_t start, uint64_t end)
 			ctl->readable[i].end = 0;
 }
 
-static void learn_range(struct stub_ctl *ctl, const struct mm *mm,
+/* Whether the stub may read what is there. */
+static bool learn_range(struct stub_ctl *ctl, const struct mm *mm,
 			uint64_t addr)
 {
 	const struct region *r = mm_find(mm, addr);
 	struct stub_range *at;
 
 	if (!r || r->start > addr || !(r->prot & PROT_READ) || r->file_shared)
-		return;
+		return false;
 	for (int i = 0; i < STUB_RANGES; i++)
 		if (ctl->readable[i].start <= addr &&
 		    addr < ctl->readable[i].end)
-			return;
+			return true;
 	at = &ctl->readable[ctl->next_range++ % STUB_RANGES];
 	at->end = 0;
 	__atomic_store_n(&at->start, r->start, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&at->end, r->end, __ATOMIC_SEQ_CST);
+	return true;
 }
 
-/* What holds for all names in the directory, whose name ends with a slash. */
-static uint8_t judge_dir(struct tracer *tr, struct task *t, int dirfd,
-			 const char *dir, size_t len)
+/*
+ * What holds for all names in a directory, whose name ends with a slash; or for
+ * this one name.
+ */
+static uint8_t judge(struct tracer *tr, struct task *t, int dirfd,
+		     const char *name, size_t len)
 {
+	const bool is_dir = name[len - 1] == '/';
 	char text[STUB_DIR_MAX + 1];
 	struct place place;
 
-	memcpy(text, dir, len);
+	memcpy(text, name, len);
 	while (len > 1 && text[len - 1] == '/')
 		len--;
 	text[len] = '\0';
-	if (path_resolve(tr, t, dirfd, text, true, &place) < 0 ||
-	    place.rewritten || path_is_mixed(tr, place.abs))
+	if (path_resolve(tr, t, dirfd, text, is_dir, &place) < 0 ||
+	    place.rewritten)
+		return STUB_DIR_UNKNOWN;
+	/* A local name may be above the host's: the names below it are others. */
+	if ((is_dir || place.kind != PLACE_LOCAL) &&
+	    path_is_mixed(tr, place.abs))
 		return STUB_DIR_UNKNOWN;
 	return place.kind == PLACE_LOCAL ? STUB_DIR_LOCAL :
 	       place.kind == PLACE_HOST ? STUB_DIR_HOST : STUB_DIR_UNKNOWN;
 }
 
-void stub_learn(struct tracer *tr, struct task *t, int dirfd, uint64_t addr,
-		const char *text)
+/* What is known now of the name's first len bytes, a directory or all of it. */
+static uint8_t learn_name(struct tracer *tr, struct task *t, int dirfd,
+		       const char *text, size_t len)
 {
-	struct stub_ctl *ctl = stub_ctl_of(t->proc);
-	const char *slash = strrchr(text, '/');
-	const size_t len = slash ? (size_t)(slash - text) + 1 : 0;
 	const uint32_t relative = text[0] != '/';
+	struct stub_ctl *ctl = t->proc->mm->ctl;
 	struct stub_dir *d;
 	uint8_t verdict;
 
-	if (!ctl || (ctl->class[t->nr] != STUB_PATH &&
-		     ctl->class[t->nr] != STUB_OPEN))
-		return;
-	learn_range(ctl, t->proc->mm, addr);
-	if (relative && dirfd != AT_FDCWD)
-		return;
-	if (relative)
-		stub_set_cwd(tr, t->proc);
-	if (!len || len > STUB_DIR_MAX || tr->moving)
-		return;
+	if (!len || len > STUB_DIR_MAX)
+		return STUB_DIR_UNKNOWN;
 	d = &ctl->dirs[stub_dir_slot(text, (uint32_t)len, relative)];
 	if (d->generation == tr->generation && d->len == len &&
 	    d->relative == relative && memcmp(d->text, text, len) == 0)
-		return;
-	verdict = judge_dir(tr, t, dirfd, text, len);
+		return d->verdict;
+	verdict = judge(tr, t, dirfd, text, len);
 	if (verdict == STUB_DIR_UNKNOWN)
-		return;
+		return verdict;
 	__atomic_fetch_add(&d->seq, 1, __ATOMIC_SEQ_CST);
 	d->generation = tr->generation;
 	d->verdict = verdict;
@@ -319,6 +346,125 @@ void stub_learn(struct tracer *tr, struct task *t, int dirfd, uint64_t addr,
 	d->len = (uint16_t)len;
 	memcpy(d->text, text, len);
 	__atomic_fetch_add(&d->seq, 1, __ATOMIC_SEQ_CST);
+	return verdict;
+}
+
+static bool is_tree(const struct stub_ctl *ctl, int fd)
+{
+	return fd >= 0 && fd < STUB_FDS && ctl->trees[fd / 32] >> fd % 32 & 1;
+}
+
+bool stub_learn(struct tracer *tr, struct task *t, int dirfd, uint64_t addr,
+		const char *text)
+{
+	struct stub_ctl *ctl = stub_ctl_of(t->proc);
+	const char *slash = strrchr(text, '/');
+	const size_t len = slash ? (size_t)(slash - text) + 1 : 0;
+	const bool relative = text[0] != '/';
+	const uint8_t class = stub_class(t);
+	uint8_t side;
+
+	if ((class != STUB_PATH && class != STUB_OPEN) ||
+	    !learn_range(ctl, t->proc->mm, addr))
+		return false;
+	if (relative && dirfd != AT_FDCWD)
+		return is_tree(ctl, dirfd) && !strstr(text, "..");
+	if (relative)
+		stub_set_cwd(tr, t->proc);
+	if (relative && ctl->cwd == STUB_DIR_HOST)
+		return !strstr(text, "..");
+	/* Where the working directory has names of both, the stub asks. */
+	if (tr->moving || (relative && ctl->cwd != STUB_DIR_LOCAL))
+		return false;
+	side = learn_name(tr, t, dirfd, text, len);
+	if (side == STUB_DIR_UNKNOWN && text[len])
+		side = learn_name(tr, t, dirfd, text, strlen(text));
+	return side == STUB_DIR_HOST;
+}
+
+/* --- memory ------------------------------------------------------------------- */
+
+/* The target can write what is said there: is it a mapping of its own? */
+static bool is_young(const struct mm *mm, const struct region *r)
+{
+	return !((r->start | r->end | r->off | r->limit) % PAGE_BYTES) &&
+	       r->start < r->end && r->end <= USER_END &&
+	       r->off <= r->limit && r->limit - r->off >= r->end - r->start &&
+	       r->limit <= mm->memory->arena.next &&
+	       !mem_is_ours(mm->memory, r->start, r->end);
+}
+
+static void take_young(struct mm *mm, struct stub_young *y)
+{
+	struct region r = { .start = y->start, .end = y->start + y->len,
+			    .off = y->at, .limit = y->off + y->room,
+			    .prot = (int)(y->prot & (PROT_READ | PROT_WRITE)),
+			    .kind = REGION_PRIVATE };
+
+	const uint64_t used = y->at - y->off;
+
+	y->room = 0;
+	if (!is_young(mm, &r) || used > r.off)
+		return;
+	if (used)
+		arena_discard(&mm->memory->arena, r.off - used, used);
+	if (mm_insert(mm, &r) < 0)
+		log_err("%#lx bytes at %#lx are lost to shadows: no memory",
+			r.end - r.start, r.start);
+}
+
+static void take_all_young(struct mm *mm)
+{
+	struct stub_ctl *ctl = mm->ctl;
+
+	for (int i = 0; ctl && ctl->nyoung && i < STUB_YOUNG; i++) {
+		struct stub_young *y = &ctl->young[i];
+		uint32_t mapped = YOUNG_MAPPED;
+
+		if (!__atomic_compare_exchange_n(&y->state, &mapped,
+						 YOUNG_TAKEN, false,
+						 __ATOMIC_SEQ_CST,
+						 __ATOMIC_SEQ_CST))
+			continue;
+		/* First, or else it might seem that the shadow knows. */
+		take_young(mm, y);
+		__atomic_sub_fetch(&ctl->nyoung, 1, __ATOMIC_SEQ_CST);
+		__atomic_store_n(&y->state, YOUNG_FREE, __ATOMIC_SEQ_CST);
+	}
+}
+
+void stub_discard_young(struct mm *mm)
+{
+	for (int i = 0; mm->ctl && i < STUB_YOUNG; i++) {
+		const struct stub_young *y = &mm->ctl->young[i];
+
+		if (range_inside(y->off, y->room, mm->memory->arena.next))
+			arena_discard(&mm->memory->arena, y->off, y->room);
+	}
+}
+
+bool stub_still(struct task *t)
+{
+	struct stub_ctl *ctl = t->proc->mm->ctl;
+
+	if (!ctl || t->still)
+		return true;
+	__atomic_add_fetch(&ctl->still, 1, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&ctl->changing, __ATOMIC_SEQ_CST)) {
+		__atomic_sub_fetch(&ctl->still, 1, __ATOMIC_SEQ_CST);
+		return false;
+	}
+	t->still = true;
+	take_all_young(t->proc->mm);
+	return true;
+}
+
+void stub_move(struct task *t)
+{
+	if (t->still)
+		__atomic_sub_fetch(&t->proc->mm->ctl->still, 1,
+				   __ATOMIC_SEQ_CST);
+	t->still = false;
 }
 
 /* --- notes -------------------------------------------------------------------- */
@@ -339,7 +485,7 @@ static void note_path(struct tracer *tr, struct task *t,
 	if (n->text[0] == '/')
 		base = "";
 	if (base && !strstr(n->text, "/.") && !strstr(n->text, "//") &&
-	    n->text[0] != '.')
+	    n->text[0] != '.' && n->text[strlen(n->text) - 1] != '/')
 		snprintf(out, PATH_MAX, "%s%s%s", strcmp(base, "/") ? base : "",
 			 n->text[0] == '/' ? "" : "/", n->text);
 	else if (path_resolve(tr, t, n->dirfd, n->text, true, &place) == 0)
@@ -377,6 +523,7 @@ void stub_write_down(struct tracer *tr, struct task *t)
 	struct stub_note *n;
 	char path[PATH_MAX];
 
+	take_all_young(t->proc->mm);
 	if (!ctl || !__atomic_exchange_n(&ctl->ntrue, 0, __ATOMIC_SEQ_CST))
 		return;
 	/* The stub's sets are ahead of what is written down here. */
@@ -425,12 +572,6 @@ static void take_over(struct tracer *tr, struct task *t, struct slot *lane)
 
 /* --- lanes ------------------------------------------------------------------- */
 
-static uint64_t lane_gva(const struct proc *p, int i)
-{
-	return memory_slots(p->mm->memory) +
-	       (uint64_t)(LANE_FIRST + i) * SLOT_STRIDE;
-}
-
 static bool is_free(const struct slot *lane)
 {
 	return __atomic_load_n(&lane->free, __ATOMIC_ACQUIRE);
@@ -445,35 +586,32 @@ static void let_go(struct slot *lane)
 
 struct slot *stub_lane(const struct proc *p, uint64_t gva, int *index)
 {
-	const uint64_t i = (gva - lane_gva(p, 0)) / SLOT_STRIDE;
+	const uint64_t first = memory_slot(p->mm->memory, LANE_FIRST);
+	const uint64_t i = (gva - first) / SLOT_STRIDE;
 
-	if (gva < lane_gva(p, 0) || i >= (uint64_t)p->nlanes)
+	if (gva < first || i >= (uint64_t)p->nlanes)
 		return NULL;
 	if (index)
 		*index = (int)i + LANE_FIRST;
 	return p->lanes[i];
 }
 
-void stub_add_lane(struct tracer *tr, struct task *t)
+static bool has_free_lane(const struct proc *p)
 {
-	struct proc *p = t->proc;
-	const struct stub_ctl *ctl = stub_ctl_of(p);
-	const uint8_t class = ctl ? ctl->class[t->nr] : STUB_TRAP;
-	struct slot *lane;
-	void *at;
-
-	if (class == STUB_TRAP || class == STUB_LOCAL || p->nlanes == LANES ||
-	    p->nlanes >= (int)p->ntasks || ++p->lane_wishes < LANE_STOPS)
-		return;
 	for (int i = 0; i < p->nlanes; i++)
 		if (is_free(p->lanes[i]))
-			return;
-	at = mmap(NULL, SLOT_STRIDE, PROT_READ | PROT_WRITE, MAP_SHARED,
-		  tr->memory.arena.fd, (off_t)(p->mm->slots_off +
-		  (uint64_t)(LANE_FIRST + p->nlanes) * SLOT_STRIDE));
-	if (at == MAP_FAILED)
+			return true;
+	return false;
+}
+
+static void add_lane(struct tracer *tr, struct task *t)
+{
+	struct proc *p = t->proc;
+	struct slot *lane;
+
+	lane = mm_map_slots(p->mm, LANE_FIRST + p->nlanes, 1);
+	if (!lane)
 		return;
-	lane = at;
 	lane->req_seq = lane->resp_seq = 0;
 	lane->spin = lane->spin_max = tr->spin;
 	lane->pause_ns = 0;
@@ -482,6 +620,52 @@ void stub_add_lane(struct tracer *tr, struct task *t)
 	if (p->mm->ctl->ready)
 		stub_set_ready(p->mm->ctl, stub_man_lanes(tr, t) == 0);
 	let_go(lane);
+}
+
+void stub_add_lane(struct tracer *tr, struct task *t)
+{
+	const uint8_t class = stub_class(t);
+	struct proc *p = t->proc;
+
+	if (class == STUB_TRAP || class == STUB_LOCAL || p->nlanes == LANES ||
+	    p->nlanes >= (int)p->ntasks || ++p->lane_wishes < LANE_STOPS ||
+	    has_free_lane(p))
+		return;
+	add_lane(tr, t);
+}
+
+static bool may_leave(const struct tracer *tr, const struct task *t)
+{
+	const uint8_t class = stub_class(t);
+
+	return (class == STUB_FD || class == STUB_PATH || class == STUB_OPEN) &&
+	       !tracer_in_vm(tr) && !tr->client.dead &&
+	       !t->proc->shadow_gone && !t->remote.masked && !t->remote.fate;
+}
+
+bool stub_leave_to(struct tracer *tr, struct task *t)
+{
+	const struct patch *patch = patch_of_tramp(t->proc->mm, t->regs.rip);
+	struct proc *p = t->proc;
+
+	if (!patch || !may_leave(tr, t))
+		return false;
+	/* It has come back: the stub does not know what we think it does. */
+	if (t->left.nr == t->nr &&
+	    memcmp(t->left.args, t->args, sizeof(t->args)) == 0) {
+		t->left.nr = ~0ULL;
+		return false;
+	}
+	if (!p->nlanes)
+		add_lane(tr, t);
+	if (!p->mm->ctl->ready && shadow_ready_lanes(tr, t) < 0)
+		return false;
+	if (!p->mm->ctl->ready || !has_free_lane(p))
+		return false;
+	t->left.nr = t->nr;
+	memcpy(t->left.args, t->args, sizeof(t->args));
+	task_again(t, patch->tramp + patch->enter);
+	return true;
 }
 
 int stub_man_lanes(struct tracer *tr, struct task *t)
@@ -633,8 +817,8 @@ static void leave_search(const struct task *t, uint64_t at,
 
 		if (in > h.lane_taken || (in == h.lane_taken &&
 					  regs->eflags & 1))
-			lane = stub_lane(t->proc, lane_gva(t->proc, (int)i),
-					 NULL);
+			lane = stub_lane(t->proc, memory_slot(t->proc->mm->memory,
+					 LANE_FIRST + (int)i), NULL);
 		if (lane && in < h.lane_r12)
 			lane->r12 = regs->r12;
 	}
@@ -721,7 +905,7 @@ bool stub_fault(struct task *t)
 		return false;
 	at = regs.rip - t->proc->mm->memory->base;
 	lane = stub_lane(t->proc, regs.rsp - 1, &index);
-	gva = lane_gva(t->proc, index - LANE_FIRST);
+	gva = memory_slot(t->proc->mm->memory, index);
 	if (!lane || at < h.site_code + SITE_CODE_SIZE || at >= GATE_SIZE)
 		return false;
 	from_lane_all(lane, &regs);
@@ -756,10 +940,10 @@ void stub_leave(struct task *t)
 	} else if (at >= h.stub && at < h.stub_saved) {
 		leave_search(t, at, &regs);
 	} else if ((at >= h.stub_saved && at < h.stub_published) ||
+		   (at >= h.stub_undone && at < h.stub_done) ||
 		   (at >= h.stub_back && at < h.stub_end) ||
+		   (at >= h.finish && at < h.finished) ||
 		   (at >= h.site_code + SITE_CODE_SIZE && at < GATE_SIZE)) {
-		leave_early(t, at, &regs);
-	} else if (at >= h.finish && at < h.finished) {
 		leave_early(t, at, &regs);
 	} else if ((at >= h.finished && at < h.left) ||
 		   (at >= h.stub_done && at < h.stub_back)) {
@@ -801,7 +985,7 @@ bool stub_adopt(struct tracer *tr, struct task *t)
 	at = regs.rip - t->proc->mm->memory->base;
 	if (!((at >= h.wait && at < h.finish) ||
 	      (at >= h.left && at < h.one) ||
-	      (at >= h.stub_published && at < h.stub_back)))
+	      (at >= h.stub_published && at < h.stub_undone)))
 		return false;
 	lane = stub_lane(t->proc, regs.r12, &index);
 	p = lane ? patch_of_code(t->proc->mm, lane->site) : NULL;

@@ -26,14 +26,20 @@ struct task;
 struct proc;
 struct mm;
 struct files;
-struct memory;
+
+/* What struct stub_ctl says of calls, by number, where the stub may decide. */
+struct stub_rules {
+	uint8_t class[STUB_NRS], what[STUB_NRS], path[STUB_NRS];
+};
+
+void stub_rules_init(struct stub_rules *rules);
 
 /* Where things are in gate, stub and sites' code. */
 struct gate_header gate_header(void);
 
 /* stub_ctl_new() - map an address space's; all calls are the tracer's. 0 or
  * -errno */
-int stub_ctl_new(struct memory *memory, struct mm *mm);
+int stub_ctl_new(const struct stub_rules *rules, struct mm *mm);
 
 /* stub_ctl_of() - the process's, if both its memory and its descriptors have
  * it; or NULL */
@@ -58,8 +64,10 @@ void stub_set_cwd(const struct tracer *tr, const struct proc *p);
 /*
  * stub_learn() - a path that the tracer had to look at: next time the stub is
  * to know what it can about it
+ *
+ * Does it know now that it is the host's?
  */
-void stub_learn(struct tracer *tr, struct task *t, int dirfd, uint64_t addr,
+bool stub_learn(struct tracer *tr, struct task *t, int dirfd, uint64_t addr,
 		const char *text);
 /* stub_forget_names() - what names lead to may have changed */
 void stub_forget_names(struct tracer *tr);
@@ -76,6 +84,12 @@ static inline void stub_set_ready(struct stub_ctl *ctl, bool ready)
 	if (ctl)
 		__atomic_store_n(&ctl->ready, ready, __ATOMIC_SEQ_CST);
 }
+
+/*
+ * stub_leave_to() - a call that is to be forwarded as it is, at its stop: now that
+ * the stub knows all it has to, is it left to that? It comes again then.
+ */
+bool stub_leave_to(struct tracer *tr, struct task *t);
 
 /* stub_add_lane() - the task's call might have been decided by the stub, had
  * there been a free lane */
@@ -104,8 +118,20 @@ bool stub_adopt(struct tracer *tr, struct task *t);
  * held: it has the program's registers now, and its signal mask */
 bool stub_completed(struct task *t);
 
-/* stub_write_down() - what the stub has opened and closed; at every stop */
+/* stub_write_down() - what the stub has opened, closed and mapped; at every
+ * stop */
 void stub_write_down(struct tracer *tr, struct task *t);
+
+/*
+ * stub_still() - from here on the stub maps nothing, until stub_move()
+ *
+ * false: somebody is at it just now, and has to have done with it first.
+ */
+bool stub_still(struct task *t);
+void stub_move(struct task *t);
+
+/* stub_discard_young() - the address space is no more, nor what was mapped */
+void stub_discard_young(struct mm *mm);
 
 /*
  * stub_leave() - a signal with a handler finds the thread in the fast tier: the

@@ -30,6 +30,8 @@
  * control stream: a dead daemon is noticed this late by targets that wait.
  */
 #define TICK_MS 50
+#define HURRY_MS 5
+#define HURRY_TICKS 20
 
 double now_seconds(void)
 {
@@ -73,15 +75,9 @@ static uint64_t gate_gva(const struct task *t)
 	return t->proc->mm->memory->base;
 }
 
-static uint64_t slot_gva(const struct task *t, int index)
-{
-	return memory_slots(t->proc->mm->memory) +
-	       (uint64_t)index * SLOT_STRIDE;
-}
-
 uint64_t task_slot_gva(const struct task *t)
 {
-	return slot_gva(t, t->slot_index);
+	return memory_slot(t->proc->mm->memory, t->slot_index);
 }
 
 uint64_t task_scratch(const struct task *t)
@@ -92,11 +88,11 @@ uint64_t task_scratch(const struct task *t)
 void task_wait_regs(const struct task *t, struct user_regs_struct *regs)
 {
 	regs->rip = gate_gva(t) + gate_header().wait;
-	regs->r12 = slot_gva(t, t->pending.index);
+	regs->r12 = memory_slot(t->proc->mm->memory, t->pending.index);
 	regs->orig_rax = ~0ULL;
 }
 
-int task_slot(struct tracer *tr, struct task *t)
+int task_slot(struct task *t)
 {
 	struct mm *mm = t->proc->mm;
 	void *p;
@@ -109,10 +105,8 @@ int task_slot(struct tracer *tr, struct task *t)
 			break;
 	if (i == SLOT_MAX)
 		return -EAGAIN;
-	p = mmap(NULL, SLOT_STRIDE, PROT_READ | PROT_WRITE, MAP_SHARED,
-		 tr->memory.arena.fd, (off_t)(mm->slots_off +
-					      (uint64_t)i * SLOT_STRIDE));
-	if (p == MAP_FAILED)
+	p = mm_map_slots(mm, i, 1);
+	if (!p)
 		return -errno;
 	mm->slots_used[i / 64] |= 1ULL << (i % 64);
 	t->slot_index = i;
@@ -122,11 +116,12 @@ int task_slot(struct tracer *tr, struct task *t)
 	return 0;
 }
 
-/* The slot of a task that leaves its address space, or ends. */
-static void release_slot(struct task *t)
+/* What a task has in its address space, which it leaves; or it ends. */
+static void leave_memory(struct task *t)
 {
 	int i = t->slot_index;
 
+	stub_move(t);
 	if (!t->slot)
 		return;
 	t->proc->mm->slots_used[i / 64] &= ~(1ULL << (i % 64));
@@ -150,6 +145,18 @@ void task_set_path(struct task *t, const char *path)
 {
 	free(t->u.path);
 	t->u.path = path ? strdup(path) : NULL;
+}
+
+void task_again(struct task *t, uint64_t at)
+{
+	struct user_regs_struct regs = t->regs;
+
+	regs.rip = at;
+	regs.rax = t->nr;
+	regs.orig_rax = ~0ULL;
+	remote_set_regs(t->tid, &regs);
+	remote_end(&t->remote);
+	resume(t, 0);
 }
 
 void task_allow(struct tracer *tr, struct task *t)
@@ -249,11 +256,11 @@ void task_native_later(struct tracer *tr, struct task *t, uint64_t nr,
 	resume(t, 0);
 }
 
-int task_batch(struct tracer *tr, struct task *t,
-	       const struct batch_call *calls, size_t n, int64_t *last)
+int task_batch(struct task *t, const struct batch_call *calls, size_t n,
+	       int64_t *last)
 {
 	struct user_regs_struct regs = t->regs;
-	int err = task_slot(tr, t);
+	int err = task_slot(t);
 
 	if (err)
 		return err;
@@ -495,7 +502,7 @@ static void task_end(struct tracer *tr, struct task *t, int status)
 	if (p->ntasks > 1)
 		executor_drop(tr, t);
 	forward_unhold(tr, t);
-	release_slot(t);
+	leave_memory(t);
 	task_free(t);
 	if (--p->ntasks == 0)
 		proc_end(tr, p);
@@ -656,13 +663,14 @@ static void task_cloned(struct tracer *tr, struct task *t, int event)
 	pid_t tid;
 
 	if (ptrace(PTRACE_GETEVENTMSG, t->tid, NULL, &msg) < 0)
-		return;
+		return;		/* killed: its end is what comes next */
 	tid = (pid_t)msg;
 	seen = idmap_get(&tr->early, (uint32_t)tid);
 	free_early(tr, tid);
 	/* It may have come and gone. */
 	if (!seen && (remote_wait(tid, &status) < 0 || !WIFSTOPPED(status))) {
 		restore_ctid(t);
+		stub_move(t);
 		resume(t, 0);
 		return;
 	}
@@ -701,6 +709,7 @@ static void task_cloned(struct tracer *tr, struct task *t, int event)
 		task_return(tr, child, 0);
 	else
 		ptrace(PTRACE_CONT, tid, NULL, NULL);
+	stub_move(t);
 	resume(t, 0);
 	if (child)
 		settle_fate(tr, child);
@@ -731,7 +740,7 @@ static int task_execed(struct tracer *tr, pid_t tid, struct task **out)
 						      (uint32_t)tid);
 	if (old) {
 		names_moved(tr, old);
-		release_slot(old);
+		leave_memory(old);
 		old->proc->ntasks--;
 		if (!old->exiting)
 			old->proc->nalive--;
@@ -753,7 +762,7 @@ static int task_execed(struct tracer *tr, pid_t tid, struct task **out)
 		if (old->proc != t->proc)
 			continue;
 		/* Of the old address space, which a vfork's parent lives on in. */
-		release_slot(old);
+		leave_memory(old);
 		old->executor = old->in_gate = false;
 	}
 	t->in_gate = t->in_exec = t->in_native = false;
@@ -786,7 +795,10 @@ static void handle_exec(struct tracer *tr, pid_t tid)
 		err = mem_setup(tr, t);
 	if (!err)
 		stub_attach(tr, t->proc);
-	if (err && err != -ESRCH)
+	/* Nothing of the program runs without the host side it is to have. */
+	if (!err)
+		err = client_started(&tr->client);
+	if (err && err != -ESRCH && !tr->client.refused)
 		log_err("process %d could not be prepared after exec: %s",
 			tid, strerror(-err));
 	if (err)
@@ -797,6 +809,7 @@ static void handle_exec(struct tracer *tr, pid_t tid)
 	}
 	if (!err)
 		exec_name(tr, t);
+	placement_begin(tr, t);
 	/* What exec leaves there; the kernel has not come to it yet. */
 	task_return(tr, t, 0);
 	settle_fate(tr, t);
@@ -1036,6 +1049,9 @@ static void handle_stop(struct tracer *tr, pid_t tid, int status)
 	}
 	t->cloning = 0;
 	names_moved(tr, t);
+	if (event != PTRACE_EVENT_FORK && event != PTRACE_EVENT_VFORK &&
+	    event != PTRACE_EVENT_CLONE)
+		stub_move(t);
 	if (!WIFSTOPPED(status)) {
 		task_end(tr, t, status);
 		return;
@@ -1116,7 +1132,7 @@ static void look_after_daemon(struct tracer *tr)
 	}
 	if (!tr->client.dead)
 		return;
-	if (!tr->told_dead)
+	if (!tr->told_dead && !tr->client.refused)
 		log_err("the host side (darkshadow host) is gone: forwarded"
 			" calls fail with EIO from now on");
 	tr->told_dead = true;
@@ -1133,6 +1149,20 @@ static void on_signal(int sig)
 		asked_signal = sig;
 }
 
+static void set_tick(int ms)
+{
+	const struct timeval every = { .tv_usec = ms * 1000 };
+
+	setitimer(ITIMER_REAL, &(struct itimerval){ every, every }, NULL);
+}
+
+void tracer_hurry(struct tracer *tr)
+{
+	if (!tr->hurry)
+		set_tick(HURRY_MS);
+	tr->hurry = HURRY_TICKS;
+}
+
 /*
  * Terminal signals reach the command by themselves: it is in our process
  * group. What is sent to us alone is meant for it.
@@ -1142,10 +1172,6 @@ static void catch_signals(void)
 	static const int noted[] = { SIGTERM, SIGHUP, SIGUSR1, SIGUSR2,
 				     SIGTSTP, SIGTTIN, SIGTTOU };
 	static const int ignored[] = { SIGINT, SIGQUIT, SIGPIPE };
-	struct itimerval tick = {
-		.it_interval = { .tv_usec = TICK_MS * 1000 },
-		.it_value = { .tv_usec = TICK_MS * 1000 },
-	};
 	struct sigaction sa = { .sa_handler = on_signal };
 
 	sigaction(SIGALRM, &sa, NULL);
@@ -1154,7 +1180,24 @@ static void catch_signals(void)
 	sa.sa_handler = SIG_IGN;
 	for (size_t i = 0; i < ARRAY_SIZE(ignored); i++)
 		sigaction(ignored[i], &sa, NULL);
-	setitimer(ITIMER_REAL, &tick, NULL);
+	set_tick(TICK_MS);
+}
+
+/* What is due now and then. */
+static void tick(struct tracer *tr)
+{
+	placement_look(tr);
+	if (tr->hurry && --tr->hurry == 0)
+		set_tick(TICK_MS);
+	if (tr->hurry % (TICK_MS / HURRY_MS))
+		return;
+	placement_tick(tr);
+	stub_forget_names(tr);
+	transport_beat(&tr->client.t);
+	shadow_release(tr);
+	look_after_early(tr);
+	/* Also when stops leave it no time to be idle. */
+	look_after_daemon(tr);
 }
 
 static pid_t next_stop(struct tracer *tr, int *status)
@@ -1182,13 +1225,7 @@ int tracer_run(struct tracer *tr)
 
 		if (ticked) {
 			ticked = 0;
-			placement_tick(tr);
-			stub_forget_names(tr);
-			transport_beat(&tr->client.t);
-			shadow_release(tr);
-			look_after_early(tr);
-			/* Also when stops leave it no time to be idle. */
-			look_after_daemon(tr);
+			tick(tr);
 		}
 		if (tid > 0) {
 			handle_stop(tr, tid, status);

@@ -124,9 +124,13 @@ struct task {
 	bool in_exec;		/* do_exec() in execcalls.c */
 	bool in_native;		/* task_native_later() */
 	uint64_t cloning;	/* which of all clones it is in; 0: none */
+	bool still;		/* counted in stub_ctl.still */
 	bool exiting;
 	bool moves;		/* counted in moving */
 	bool held;		/* by tracer_stop_others() */
+	struct {		/* the call that was left to the stub last */
+		uint64_t nr, args[6];
+	} left;
 	bool placed;		/* kept on the tracer's core, ... */
 	cpu_set_t cpus;		/* ... its own set being this */
 	double last_stop;	/* seconds, monotonic */
@@ -183,9 +187,11 @@ struct tracer {
 	bool all;		/* rules has "all" */
 	int hidden;		/* the first hidden descriptor's number */
 	int sock;		/* our end of HIDDEN_SOCK */
+	int sock_there;		/* the target's: what it has not received */
 	struct idmap tasks;	/* by tid */
 	struct idmap early;	/* by tid: who stopped before we knew them */
 	uint64_t clones;	/* calls that have begun */
+	struct stub_rules stub_rules;
 	struct sites *site_decoder;
 	struct idmap sites;	/* in files, that were looked at */
 	uint32_t next_shadow;
@@ -202,6 +208,7 @@ struct tracer {
 	bool told_dead;		/* "the daemon is gone" has been said */
 	bool told_foreign;	/* "32-bit" has been said */
 	FILE *trace;		/* --trace, or NULL */
+	unsigned int hurry;	/* ticks that come sooner than the next will */
 	unsigned int nplaced;	/* tasks kept on our core */
 	int cpu;		/* which one that is, and ... */
 	cpu_set_t cpus;		/* ... our own set, while there are some */
@@ -242,6 +249,8 @@ void task_allow(struct tracer *tr, struct task *t);
 /* task_set_path() - t->u.path becomes a copy of path, or NULL */
 void task_set_path(struct task *t, const char *path);
 void task_return(struct tracer *tr, struct task *t, int64_t value);
+/* task_again() - the call comes again, from an address with its number in rax */
+void task_again(struct task *t, uint64_t at);
 int64_t task_native(struct tracer *tr, struct task *t, uint64_t nr,
 		    uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3,
 		    uint64_t a4, uint64_t a5);
@@ -264,8 +273,8 @@ void task_native_later(struct tracer *tr, struct task *t, uint64_t nr,
  * 0, or the errno of the call that failed; *last, if not NULL, gets the
  * result of the last one made. The table goes through the task's slot.
  */
-int task_batch(struct tracer *tr, struct task *t,
-	       const struct batch_call *calls, size_t n, int64_t *last);
+int task_batch(struct task *t, const struct batch_call *calls, size_t n,
+	       int64_t *last);
 
 /* Target memory: bytes, short where it is unmapped, or -EFAULT. */
 ssize_t task_read(struct task *t, uint64_t addr, void *buf, size_t len);
@@ -273,7 +282,7 @@ ssize_t task_write(struct task *t, uint64_t addr, const void *buf,
 		   size_t len);
 
 /* task_slot() - give the task its slot; 0, -EAGAIN (too many) or -ENOMEM */
-int task_slot(struct tracer *tr, struct task *t);
+int task_slot(struct task *t);
 uint64_t task_slot_gva(const struct task *t);
 uint64_t task_scratch(const struct task *t);	/* GVA of its scratch */
 
@@ -317,6 +326,8 @@ int64_t shadow_sync(struct tracer *tr, struct task *t, uint32_t op,
 
 /* shadow_ready() - shadow, executor and map are up to date; 0 or -errno */
 int shadow_ready(struct tracer *tr, struct task *t);
+/* shadow_ready_lanes() - the same for calls that the stub forwards */
+int shadow_ready_lanes(struct tracer *tr, struct task *t);
 /* shadow_ready_for() - and the memory that the call points to is present */
 int shadow_ready_for(struct tracer *tr, struct task *t,
 		     const struct forward_call *call);
@@ -407,10 +418,15 @@ void call_epoll_wait(struct tracer *tr, struct task *t);
 void call_poll(struct tracer *tr, struct task *t);
 void wait_free(struct wait *w);
 
+/* tracer_hurry() - there is something new that may have to be placed at once */
+void tracer_hurry(struct tracer *tr);
+
 /* --- placement.c ----------------------------------------------------------*/
 
 void placement_stop(struct tracer *tr, struct task *t);	/* at every stop */
 void placement_tick(struct tracer *tr);
+void placement_look(struct tracer *tr);	/* at lanes' executors; in a hurry */
+void placement_begin(struct tracer *tr, struct task *t); /* a new program */
 void placement_release(struct tracer *tr, struct task *t);
 void placement_end(struct tracer *tr, struct task *t);
 void placement_inherit(struct tracer *tr, const struct task *from,

@@ -4,8 +4,6 @@
 
 #include <argp.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -99,18 +97,6 @@ static const struct argp argp = {
 	       " -a path:/mnt/host=/srv/data:ro",
 };
 
-/* loopback:fd=N is what `run` gives the sibling that it starts. */
-static int inherited_socket(const char *args)
-{
-	char *end;
-	long fd;
-
-	if (!args || strncmp(args, "fd=", 3) != 0)
-		return -1;
-	fd = strtol(args + 3, &end, 10);
-	return *end || fd < 0 ? -1 : (int)fd;
-}
-
 static int find_vm(struct serve *conf)
 {
 	char err[VM_ERR_MAX];
@@ -181,8 +167,6 @@ static int host_serve(const struct host_options *o, struct serve *conf)
 {
 	const struct transport_ops *ops;
 	const char *args = NULL;
-	struct transport t;
-	int fd, err;
 
 	if (!o->transport) {
 		log_err("host: say where runs reach this daemon:"
@@ -197,17 +181,22 @@ static int host_serve(const struct host_options *o, struct serve *conf)
 			transport_names());
 		return EXIT_OWN_FAILURE;
 	}
-	fd = inherited_socket(args);
-	if (fd < 0)
-		return host_listen(o, conf, ops, args) ? EXIT_OWN_FAILURE : 0;
+	return host_listen(o, conf, ops, args) ? EXIT_OWN_FAILURE : 0;
+}
+
+int host_serve_one(const struct rules *policy, int sock)
+{
+	struct serve conf = { .policy = policy };
+	struct transport t;
+	int err;
+
 	/* Nobody's terminal signals are for the shadows. */
 	setsid();
-	fcntl(fd, F_SETFD, FD_CLOEXEC);
-	transport_adopt(&t, fd);
-	err = serve_run(conf, &t);
+	transport_adopt(&t, sock);
+	err = serve_run(&conf, &t);
 	if (err)
 		log_err("host: %s", strerror(-err));
-	return err ? EXIT_OWN_FAILURE : 0;
+	return err;
 }
 
 int host_main(int argc, char **argv)

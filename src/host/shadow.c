@@ -78,6 +78,41 @@ static uint64_t ctl_gva(const struct shadow *s)
 	return s->base + CAPSULE_TEXT;
 }
 
+/*
+ * Leader and mapper run when the daemon waits for them, and at no other time:
+ * on its core, which it does not leave meanwhile. To wake somebody on another
+ * one takes several times as long as most of what they are asked to do.
+ */
+static const struct nursery *meet(struct shadow *s)
+{
+	const struct nursery *n = s->nursery;
+	const int cpu = sched_getcpu();
+	cpu_set_t here;
+
+	if (CPU_COUNT(&n->cpus) < 2 || cpu < 0 || cpu >= CPU_SETSIZE)
+		return NULL;
+	CPU_ZERO(&here);
+	CPU_SET(cpu, &here);
+	sched_setaffinity(0, sizeof(here), &here);
+	if (s->cpu == cpu)
+		return n;
+	if (s->leader > 0)
+		sched_setaffinity(s->leader, sizeof(here), &here);
+	if (s->mapper > 0)
+		sched_setaffinity(s->mapper, sizeof(here), &here);
+	s->cpu = cpu;
+	return n;
+}
+
+static void part(const struct nursery **n)
+{
+	if (*n)
+		sched_setaffinity(0, sizeof((*n)->cpus), &(*n)->cpus);
+}
+
+/* const struct nursery *met cleanup_part = meet(s); */
+#define cleanup_part __attribute__((cleanup(part), unused))
+
 /* One call by a stopped thread of the shadow: its value, or -errno. */
 static int64_t call1(struct shadow *s, pid_t tid, uint64_t nr,
 		     const uint64_t args[6])
@@ -241,6 +276,8 @@ static int fill_descriptors(int capsule_fd, int ctl_fd, int report_fd,
 	for (int fd = SHADOW_FD_BASE; fd < SHADOW_FD_BASE + 64; fd++)
 		if (fd != out[0] && fd != out[2])
 			close(fd);
+	/* Fails where descriptors are few: then there is less to wait for. */
+	(void)dup2(SHADOW_FD_FILLER, SHADOW_FD_ROOM);
 	return 0;
 }
 
@@ -293,6 +330,7 @@ static int capsule_memfd(void)
 static int settle(struct nursery *n, const struct sock_fprog *filter)
 {
 	struct shadow *s = &n->first;
+	const struct nursery *met cleanup_part = meet(s);
 	const uint64_t end = s->base + CAPSULE_SIZE;
 	int64_t r;
 
@@ -323,6 +361,7 @@ static int birth(struct nursery *n, struct birth *b, unsigned long flags,
 		 char err[SANDBOX_ERR_MAX])
 {
 	struct shadow *s = &n->first;
+	const struct nursery *met cleanup_part = meet(s);
 	int status, rc;
 	pid_t pid;
 
@@ -404,7 +443,9 @@ int nursery_new(const struct rules *policy, const struct ram *ram,
 	s = &n->first;
 	n->ram = ram;
 	n->spin = spin_looks(EXECUTOR_SPIN_US);
-	n->listener = s->pidfd = s->ctl_fd = -1;
+	n->listener = s->pidfd = s->ctl_fd = s->cpu = -1;
+	if (sched_getaffinity(0, sizeof(n->cpus), &n->cpus) < 0)
+		CPU_ZERO(&n->cpus);
 	s->nursery = n;
 	s->base = CAPSULE_BASE;
 	snprintf(err, SANDBOX_ERR_MAX, "this kernel gives processes less than"
@@ -732,6 +773,7 @@ static int make_mapper(struct shadow *s, struct shadow *parent)
 int shadow_new(struct nursery *n, struct shadow *parent, uint32_t id,
 	       uint32_t umask, uint32_t clone_flags, struct shadow **out)
 {
+	const struct nursery *met cleanup_part = NULL;
 	struct shadow *s;
 	int err;
 
@@ -742,6 +784,8 @@ int shadow_new(struct nursery *n, struct shadow *parent, uint32_t id,
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return -ENOMEM;
+	met = meet(parent);
+	s->cpu = parent->cpu;
 	s->nursery = n;
 	s->id = id;
 	s->base = parent->base;
@@ -890,6 +934,7 @@ static void send_to_exit(struct executor *e)
  */
 int shadow_reset(struct shadow *s)
 {
+	const struct nursery *met cleanup_part = meet(s);
 	const uint64_t end = s->base + CAPSULE_SIZE;
 	const struct batch_call calls[] = {
 		{ SYS_munmap, { 0, s->base } },
@@ -948,6 +993,7 @@ void shadow_ring(struct shadow *s, uint32_t thread)
 int shadow_thread_new(struct shadow *s, uint32_t thread, uint64_t slot,
 		      uint64_t slot_gpa, uint32_t seq)
 {
+	const struct nursery *met cleanup_part = NULL;
 	struct executor *e;
 	struct user_regs_struct regs;
 	struct batch_call filter = { SYS_seccomp,
@@ -962,6 +1008,7 @@ int shadow_thread_new(struct shadow *s, uint32_t thread, uint64_t slot,
 	if (!e)
 		return -ENOMEM;
 	*e = (struct executor){ .shadow = s, .thread = thread };
+	met = meet(s);
 	err = slot_gpa ? map_slot(s->nursery->ram, slot_gpa, &e->slot) : 0;
 	if (err) {
 		free(e);
@@ -998,6 +1045,8 @@ int shadow_thread_new(struct shadow *s, uint32_t thread, uint64_t slot,
 	}
 	e->next = s->executors;
 	s->executors = e;
+	if (met)
+		sched_setaffinity(e->tid, sizeof(met->cpus), &met->cpus);
 	return ptrace(PTRACE_CONT, e->tid, NULL, NULL) < 0 ? -errno : 0;
 }
 
@@ -1035,12 +1084,9 @@ static bool before_call(const struct executor *e,
 void shadow_place(struct shadow *s, uint32_t thread, uint32_t cpu, bool avoid)
 {
 	struct executor *e = find_executor(s, thread);
-	cpu_set_t set;
+	cpu_set_t set = s->nursery->cpus;
 
 	if (!e || cpu > CPU_SETSIZE)
-		return;
-	/* Any: the leader is where the daemon was allowed to be. */
-	if (sched_getaffinity(s->leader, sizeof(set), &set) < 0)
 		return;
 	if (cpu && avoid) {
 		if (CPU_COUNT(&set) > 1)
@@ -1362,6 +1408,7 @@ static int put_around(struct shadow *s, struct map_batch *b,
 
 int shadow_map(struct shadow *s, const struct extent *v, size_t n)
 {
+	const struct nursery *met cleanup_part = meet(s);
 	struct map_batch b = { .n = 0 };
 	int err = 0, flushed;
 
@@ -1394,6 +1441,7 @@ int shadow_limit(struct shadow *s, uint64_t bytes)
 int shadow_close(struct shadow *s, uint32_t fd)
 {
 	const struct batch_call call = { SYS_dup3, { SHADOW_FD_FILLER, fd } };
+	const struct nursery *met cleanup_part = meet(s);
 
 	if (fd == SHADOW_FD_FILLER)
 		return -EBADF;

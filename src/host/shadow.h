@@ -20,6 +20,7 @@
 #ifndef HOST_SHADOW_H
 #define HOST_SHADOW_H
 
+#include <sched.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -57,6 +58,7 @@ struct shadow {
 	struct executor *executors;
 	uint8_t *files;		/* bitmap: file ids the mapper holds */
 	size_t nfiles;		/* bits in it */
+	int cpu;		/* where leader and mapper may run, -1: anywhere */
 };
 
 struct nursery {
@@ -64,6 +66,7 @@ struct nursery {
 	int listener;		/* owned: seccomp notifications */
 	const struct ram *ram;	/* borrowed */
 	uint32_t spin;		/* looks before an executor sleeps */
+	cpu_set_t cpus;		/* where the daemon may be */
 	struct sock_fprog executor_filter;	/* owned */
 	struct idmap executors;	/* by tid, of all shadows; at most
 				 * EXECUTORS_MAX */

@@ -101,25 +101,28 @@ command_find() {
 	command=(find "$dir/tree" -size +1k)
 }
 
-# Older than the index, or git would read them all.
+# make_repository NAME FILES - in directories of a hundred; older than the index,
+# or git would read them all
 make_repository() {
-	local i k
+	local repo=$host/$1 files=$2 i
 
-	mkdir "$host/repo"
-	for ((i = 0; i < 100; i++)); do
-		mkdir "$host/repo/$i"
-		for ((k = 0; k < 30; k++)); do
-			echo "file $k of $i" >"$host/repo/$i/f$k"
-		done
+	mkdir "$repo"
+	for ((i = 0; i < files; i++)); do
+		((i % 100)) || mkdir "$repo/$((i / 100))"
+		echo "file $i" >"$repo/$((i / 100))/f$i"
 	done
-	find "$host/repo" -exec touch -d "2002-02-02 UTC" {} +
-	git -C "$host/repo" init -q
-	git -C "$host/repo" add .
-	git -C "$host/repo" commit -qm first
+	find "$repo" -exec touch -d "2002-02-02 UTC" {} +
+	git -C "$repo" init -q
+	git -C "$repo" add .
+	git -C "$repo" -c gc.auto=0 commit -qm first
 }
 
 command_git_status() {
 	command=(git -C "$dir/repo" status --porcelain)
+}
+
+command_git_large() {
+	command=(git -C "$dir/large" status --porcelain)
 }
 
 # inserts TRANSACTIONS INSERTS - SQL, so many of them in each
@@ -215,8 +218,10 @@ main() {
 	make_tree
 	figure find
 	if have git; then
-		make_repository
+		make_repository repo 3000
 		figure git_status
+		make_repository large 20000
+		figure git_large
 	fi
 	if have sqlite3; then
 		make_sql

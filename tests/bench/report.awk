@@ -28,6 +28,7 @@ BEGIN {
 	call("pingpong_p99", "  99 % are faster than")
 	program("find", "find, 20000 files")
 	program("git_status", "git status, 3000 files")
+	program("git_large", "git status, 20000 files")
 	program("sqlite_10k", "sqlite3, 100 times 100 inserts")
 	program("sqlite_each", "sqlite3, 200 times 1")
 	program("sqlite_nosync", "  1000 times 1, not synchronous")
@@ -38,7 +39,7 @@ BEGIN {
 		"threads_1 threads_8 map_pread getpid read_local " \
 		"mmap_untouched mmap_munmap mmap_touched fork_exec startup " \
 		"pingpong pingpong_p50 pingpong_p99", calls, " ")
-	nprograms = split("find git_status sqlite_10k sqlite_each " \
+	nprograms = split("find git_status git_large sqlite_10k sqlite_each " \
 		"sqlite_nosync python gcc", programs, " ")
 	nsides = split("native darkshadow no_patch strace strace_bpf proot",
 		sides, " ")

@@ -12,7 +12,8 @@ whose lines read
 
     SUITE/PROGRAM: CASE: NATIVE VERDICT -> SHADOWED VERDICT  # the reason
 
-where * in CASE stands for anything. A case with two native verdicts says nothing, and is left out.
+where * in CASE stands for anything. A case with two native verdicts says
+nothing, and is left out.
 
 What is a case: a test of the kselftest harness or of TAP (ok, not ok, skip;
 "none" if it began and did not end); a section that begins with [RUN] with the
@@ -26,6 +27,8 @@ import collections
 import pathlib
 import re
 import sys
+
+from expected import read_expected, show
 
 RUN = re.compile(r"^#  RUN +(?P<name>\S+) \.\.\.$")
 TAP = re.compile(r"^(?P<verdict>ok|not ok) \d+ *(?:# (?P<directive>SKIP|XFAIL)\b)?"
@@ -119,23 +122,6 @@ def read_log(directory, program, side):
         return verdicts(f)
 
 
-def read_expected(path):
-    """{(program, case, native, shadowed): reason}; none without a reason"""
-    expected = {}
-    with open(path, encoding="utf-8") as f:
-        for number, line in enumerate(f, 1):
-            rule, hash_sign, reason = line.partition("#")
-            if not rule.strip():
-                continue
-            match = re.match(r"([^:]*/[^:]*?): (.*): (.*\S) -> (.*\S)\s*$",
-                             rule)
-            if not match or not hash_sign or not reason.strip():
-                sys.exit(f"{path}:{number}: expected 'SUITE/PROGRAM: CASE: "
-                         "NATIVE -> SHADOWED  # reason'")
-            expected[match.groups()] = reason.strip()
-    return expected
-
-
 def covers(rule, difference):
     """Is the difference one that the rule expects?"""
     if "*" not in rule[1]:
@@ -194,18 +180,16 @@ def compare(directory, program, expected, table):
         elif mine == pair[0]:
             table.count(program, "alike")
         elif rules:
-            print("{}: {}: {} -> {}".format(*difference),
-                  f"  # expected: {expected[rules[0]]}", sep="")
+            show(difference, f"expected: {expected[rules[0]]}")
             table.count(program, "expected")
             met.update(rules)
         else:
-            print("{}: {}: {} -> {}".format(*difference))
+            show(difference)
             table.count(program, "differ")
     for rule in expected:
         if rule[0] == program and rule not in met and \
                 is_stale(rule, native, shadowed):
-            print("{}: {}: {} -> {}".format(*rule),
-                  "  # listed, but not found", sep="")
+            show(rule, "listed, but not found")
 
 
 def main():
@@ -217,7 +201,8 @@ def main():
     args = parser.parse_args()
     expected = {}
     for path in args.expected:
-        expected.update(read_expected(path))
+        expected.update(read_expected(path, r"([^:]*/[^:]*?): (.*)",
+                                      "SUITE/PROGRAM: CASE"))
     table = Table()
     for program in args.programs:
         compare(args.dir, program, expected, table)

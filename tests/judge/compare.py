@@ -19,6 +19,8 @@ import argparse
 import re
 import sys
 
+from expected import read_expected, show
+
 START = re.compile(r"^(?P<name>\w+) \((?P<where>[\w.]+)\)"
                    r"(?: \.\.\. (?P<rest>.*))?$")
 VERDICT = re.compile(r"(?:^|\.\.\. |\W)"
@@ -73,22 +75,6 @@ def read_log(path):
         return verdicts(f)
 
 
-def read_expected(path):
-    """{(test, native, shadowed): reason}; a line without a reason is refused"""
-    expected = {}
-    with open(path, encoding="utf-8") as f:
-        for number, line in enumerate(f, 1):
-            rule, hash_sign, reason = line.partition("#")
-            if not rule.strip():
-                continue
-            match = re.match(r"(\S+): (.*\S) -> (.*\S)\s*$", rule)
-            if not match or not hash_sign or not reason.strip():
-                sys.exit(f"{path}:{number}: expected 'TEST: NATIVE -> "
-                         "SHADOWED  # reason'")
-            expected[match.groups()] = reason.strip()
-    return expected
-
-
 def differences(native, shadowed):
     for test in sorted(native.keys() | shadowed.keys()):
         pair = native.get(test, "absent"), shadowed.get(test, "absent")
@@ -103,7 +89,8 @@ def main():
     args = parser.parse_args()
     if len(args.logs) % 2:
         parser.error("logs come in pairs: native, shadowed")
-    expected = read_expected(args.expected) if args.expected else {}
+    expected = read_expected(args.expected, r"(\S+)", "TEST") \
+        if args.expected else {}
     native, shadowed = {}, {}
     for one, other in zip(args.logs[::2], args.logs[1::2]):
         native.update(read_log(one))
@@ -113,13 +100,12 @@ def main():
 
     found = list(differences(native, shadowed))
     for difference in found:
-        print("{}: {} -> {}".format(*difference),
-              f"  # expected: {expected[difference]}"
-              if difference in expected else "", sep="")
+        show(difference, f"expected: {expected[difference]}"
+             if difference in expected else None)
     modules = {".".join(test.split(".")[:2]) for test in native}
     for rule in expected.keys() - set(found):
         if ".".join(rule[0].split(".")[:2]) in modules:
-            print("{}: {} -> {}".format(*rule), "  # listed, but not found")
+            show(rule, "listed, but not found")
 
     surprises = [d for d in found if d not in expected]
     ran = sum(1 for v in native.values() if not v.startswith("skipped"))

@@ -33,27 +33,11 @@ subset_os=(FileTests StatAttributeTests UtimeTests WalkTests FwalkTests
 	TestInvalidFD PosixUidGidTests ChownFileTests FSEncodingTests
 	PathTConverterTests CPUCountTests OSErrorTests)
 
-die() {
-	echo "judge: $1" >&2
-	exit 125
-}
+# shellcheck source=tests/judge/common.sh
+. "$here/common.sh"
 
-usage() {
-	sed -n 's/^#	//p' "$0" >&2
-	exit 125
-}
-
-work=
-keep=
 modules=()
 match=()
-as=()
-
-cleanup() {
-	if [ -n "$work" ]; then
-		rm -rf "$work"
-	fi
-}
 
 parse() {
 	local root=
@@ -78,22 +62,15 @@ parse() {
 	if [ ${#modules[@]} -eq 0 ]; then
 		modules=("${all[@]}")
 	fi
-	if [ "$(id -u)" -eq 0 ] && [ -z "$root" ]; then
-		as=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+	if [ -z "$root" ]; then
+		as_nobody
 	fi
 }
 
 prepare() {
-	[ -x "$build/darkshadow" ] || die "there is no $build/darkshadow: run make"
 	"$python" -c 'import test.libregrtest' 2>/dev/null ||
 		die "Python's tests are missing: apt install libpython3-testsuite"
-	work=$(mktemp -d "${TMPDIR:-/tmp}/ds-judge.XXXXXX")
-	trap cleanup EXIT
-	mkdir "$work/logs"
-	chmod 755 "$work"
-	if [ -n "$keep" ]; then
-		mkdir -p "$keep"
-	fi
+	make_work
 }
 
 has_module() {
@@ -151,9 +128,7 @@ main() {
 	[ ${#logs[@]} -gt 0 ] || die "no module to run"
 	"$python" "$here/compare.py" --expected "$here/expected.txt" \
 		"${logs[@]}" || verdict=$?
-	if [ -n "$keep" ]; then
-		cp "$work"/logs/* "$keep"
-	fi
+	keep_logs
 	return "$verdict"
 }
 

@@ -186,31 +186,15 @@ END
 subset=(seccomp clone3 sigaltstack x86 core exec rseq/basic_test)
 long=(x86/syscall_numbering_64)
 
-die() {
-	echo "selftests: $*" >&2
-	exit 125
-}
+# shellcheck source=tests/judge/common.sh
+. "$here/common.sh"
 
-usage() {
-	sed -n 's/^#	//p' "$0" >&2
-	exit 125
-}
-
-work=
-keep=
 only=
 user=
 wanted=()
 leave_out=()
 programs=()
-as=()
 options=()
-
-cleanup() {
-	if [ -n "$work" ]; then
-		rm -rf "$work"
-	fi
-}
 
 parse() {
 	while [ $# -gt 0 ]; do
@@ -231,8 +215,8 @@ parse() {
 		esac
 		shift
 	done
-	if [ "$(id -u)" -eq 0 ] && [ -n "$user" ]; then
-		as=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+	if [ -n "$user" ]; then
+		as_nobody
 	fi
 	read -ra options <<<"${DS_OPTIONS:-}"
 }
@@ -356,15 +340,9 @@ prepare() {
 	compile
 	exec 9>&-
 	[ "$only" != build ] || exit 0
-	[ -x "$build/darkshadow" ] || die "there is no $build/darkshadow: run make"
 	[ ! -e "$guest" ] || die "$guest exists: set DS_GUEST to a name that does not"
-	work=$(mktemp -d "${TMPDIR:-/tmp}/ds-selftests.XXXXXX")
-	trap cleanup EXIT
-	mkdir "$work/logs" "$work/host"
-	chmod 755 "$work"
-	if [ -n "$keep" ]; then
-		mkdir -p "$keep"
-	fi
+	make_work
+	mkdir "$work/host"
 }
 
 # ended PID FILE - waits for a process, not for long once there is the file
@@ -435,9 +413,7 @@ main() {
 	fi
 	/usr/bin/python3 "$here/cases.py" "${expected[@]}" "$work/logs" \
 		"${programs[@]}" || verdict=$?
-	if [ -n "$keep" ]; then
-		cp "$work"/logs/* "$keep"
-	fi
+	keep_logs
 	return "$verdict"
 }
 

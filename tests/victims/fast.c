@@ -11,7 +11,10 @@
 #include <pthread.h>
 #include <sched.h>
 #include <spawn.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/time.h>
 #include <sys/ucontext.h>
@@ -53,7 +56,7 @@ static void hot(void)
 	void *volatile nowhere[] = { NULL, (void *)8 };
 
 	warm();
-	preads(data, 2000);
+	preads(data, fewer(2000));
 	/* What cannot be carried out is the kernel's to say. */
 	refused(pread(data, nowhere[0], 1, 0), EFAULT);
 	refused(pread(data, nowhere[1], 1, 0), EFAULT);
@@ -422,6 +425,170 @@ static void replaced(void)
 	check(memcmp(p, copy, sizeof(copy)) == 0, "what was moved has changed");
 }
 
+/* --- memory that comes and goes ------------------------------------------------ */
+
+static unsigned char *fresh(size_t len)
+{
+	unsigned char *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	check(p != MAP_FAILED, "mmap: %s", strerror(errno));
+	for (size_t i = 0; i < len; i += 4096)
+		check(p[i] == 0 && p[i + 4095] == 0, "%zu bytes are not empty",
+		      len);
+	return p;
+}
+
+static void write_all(unsigned char *p, size_t len, int value)
+{
+	for (size_t i = 0; i < len; i += 4096)
+		p[i] = p[i + 4095] = (unsigned char)value;
+}
+
+static void warm_mmap(void)
+{
+	warm();
+	for (int i = 0; i < WARM; i++) {
+		unsigned char *p = fresh(8192);
+
+		write_all(p, 8192, i | 1);
+		sys(munmap(p, 8192));
+	}
+}
+
+/* Many at once, of all sizes, in any order. */
+static void mapped(void)
+{
+	struct { unsigned char *p; size_t len; } all[64] = { 0 };
+
+	warm_mmap();
+	for (int i = 0; i < fewer(4000); i++) {
+		const int k = i * 37 % 64;
+
+		if (all[k].p) {
+			same(all[k].p[all[k].len - 1], k | 1);
+			sys(munmap(all[k].p, all[k].len));
+		}
+		all[k].len = 4096 * (size_t)(1 + i * 13 % 40);
+		all[k].p = fresh(all[k].len);
+		write_all(all[k].p, all[k].len, k | 1);
+		/* Every so often something that is not the stub's to do. */
+		if (i % 100 == 99)
+			same(access(in("data"), F_OK), 0);
+	}
+	refused(mmap(NULL, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) ==
+		MAP_FAILED ? -1 : 0, EINVAL);
+	refused(munmap((void *)1, 4096), EINVAL);
+	refused(munmap(all[0].p, 0), EINVAL);
+}
+
+static void in_parts(void)
+{
+	unsigned char *p, *q;
+
+	warm_mmap();
+	for (int i = 0; i < WARM; i++) {
+		p = fresh(16384);
+		write_all(p, 16384, 7);
+		sys(munmap(p + 4096, 4096));
+		refused(access((char *)p + 4096, F_OK), EFAULT);
+		same(p[4095] + p[8192], 14);
+		sys(mprotect(p, 4096, PROT_READ));
+		refused(pread(data, p, 1, 0), EFAULT);
+		q = mremap(p + 8192, 8192, 64 << 10, MREMAP_MAYMOVE);
+		check(q != MAP_FAILED, "mremap: %s", strerror(errno));
+		same(q[0] + q[4095] + q[8192], 14);
+		sys(madvise(q, 4096, MADV_DONTNEED));
+		same(q[0] + q[4096], 7);
+		sys(munmap(q, 64 << 10));
+		sys(munmap(p, 4096));
+	}
+}
+
+/* What has just been mapped is there for the host, too. */
+static void read_into(void)
+{
+	warm_mmap();
+	for (int i = 0; i < 500; i++) {
+		const size_t len = i % 2 ? SIZE : 4096;
+		unsigned char *p = fresh(len);
+
+		same(pread(data, p, len, 0), (long)len);
+		for (size_t k = 0; k < len; k += 511)
+			same(p[k], pattern(k));
+		sys(munmap(p, len));
+		if (i % 7 == 0)
+			refused(pread(data, p, 1, 0), EFAULT);
+	}
+}
+
+#define MAPPERS 3
+
+static atomic_bool enough;
+static _Atomic(unsigned char *) shown[MAPPERS];
+
+static void *maps_and_unmaps(void *arg)
+{
+	const uintptr_t k = (uintptr_t)arg;
+	const size_t len = 4096u << k;
+
+	while (!atomic_load(&enough)) {
+		unsigned char *p = fresh(len);
+
+		write_all(p, len, 1);
+		atomic_store(&shown[k], p);
+		for (int i = 0; i < 200; i++)
+			same(p[i * 64 % len / 4096 * 4096], 1);
+		atomic_store(&shown[k], NULL);
+		sys(munmap(p, len));
+	}
+	return NULL;
+}
+
+/* What threads had in hand when their process was forked. */
+static void write_what_is_shown(void)
+{
+	for (int k = 0; k < MAPPERS; k++) {
+		unsigned char *p = atomic_load(&shown[k]);
+
+		if (!p)
+			continue;
+		same(p[0], 1);
+		write_all(p, 4096u << k, 9);
+	}
+}
+
+/* A child has what was mapped, and it is its own. */
+static void mapped_forked(void)
+{
+	pthread_t thread[MAPPERS];
+
+	warm_mmap();
+	for (uintptr_t i = 0; i < MAPPERS; i++)
+		same(pthread_create(&thread[i], NULL, maps_and_unmaps,
+				    (void *)i), 0);
+	for (int i = 0; i < fewer(100); i++) {
+		unsigned char *p = fresh(8192);
+		pid_t pid;
+
+		write_all(p, 8192, 5);
+		spawned(pid) {
+			same(p[0] + p[8191], 10);
+			write_all(p, 8192, 6);
+			write_what_is_shown();
+			sys(munmap(p, 8192));
+			p = fresh(8192);
+			same(pread(data, p, 1, 0), 1);
+		}
+		reap(pid);
+		same(p[0] + p[8191], 10);
+		sys(munmap(p, 8192));
+	}
+	atomic_store(&enough, true);
+	for (int i = 0; i < MAPPERS; i++)
+		same(pthread_join(thread[i], NULL), 0);
+}
+
 /* --- signals in hot sites ----------------------------------------------------- */
 
 static volatile sig_atomic_t caught, strange;
@@ -468,6 +635,38 @@ static void ticks(void)
 	      " does not have", (int)strange, (int)caught);
 }
 
+static void *signals(void *target)
+{
+	while (!atomic_load(&enough))
+		pthread_kill(*(pthread_t *)target, SIGUSR1);
+	return NULL;
+}
+
+/* What was forwarded before by the same lane is nobody's result now. */
+static void mapped_signalled(void)
+{
+	const struct sigaction sa = { .sa_sigaction = on_tick,
+				      .sa_flags = SA_SIGINFO | SA_RESTART };
+	pthread_t self = pthread_self(), other;
+
+	warm_mmap();
+	sys(sigaction(SIGUSR1, &sa, NULL));
+	same(lseek(data, 3, SEEK_SET), 3);
+	same(pthread_create(&other, NULL, signals, &self), 0);
+	for (int i = 0; caught < fewer(20000); i++) {
+		unsigned char *p = fresh(4096);
+
+		check((uintptr_t)p % 4096 == 0, "mmap gave %p", (void *)p);
+		p[0] = 1;
+		sys(munmap(p, 4096));
+		if (i % 64 == 0)
+			same(lseek(data, 3, SEEK_SET), 3);
+	}
+	atomic_store(&enough, true);
+	same(pthread_join(other, NULL), 0);
+	same(strange, 0);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct victim_case cases[] = {
@@ -475,6 +674,8 @@ int main(int argc, char **argv)
 		CASE(shared_table), CASE(shared_memory), CASE(forked),
 		CASE(spawned_true), CASE(threads), CASE(blocked_beside),
 		CASE(own_filter), CASE(rewritten), CASE(replaced), CASE(ticks),
+		CASE(mapped), CASE(in_parts), CASE(read_into),
+		CASE(mapped_forked), CASE(mapped_signalled),
 	};
 
 	return VICTIM_MAIN(argc, argv, cases);

@@ -55,7 +55,7 @@ static void hot(const char *path, off_t size)
 static void directory_moved(void)
 {
 	trees();
-	for (int i = 0; i < 8; i++) {
+	for (int i = 0; i < fewer(8); i++) {
 		hot(at(here, "d/x"), 3);
 		sys(rename(at(here, "d"), at(here, "e")));
 		refused(access(at(here, "d/x"), F_OK), ENOENT);
@@ -74,7 +74,7 @@ static void file_linked(void)
 	struct stat st;
 
 	trees();
-	for (int i = 0; i < 8; i++) {
+	for (int i = 0; i < fewer(8); i++) {
 		hot(at(here, "x"), 3);
 		sys(rename(at(here, "x"), at(here, "y")));
 		sys(symlink(at(there, "x"), at(here, "x")));

@@ -611,6 +611,39 @@ static void killed_forking(void)
 	}
 }
 
+static char first_mapped(int fd)
+{
+	char *p = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, fd, 0), c;
+
+	check(p != MAP_FAILED, "mmap: %s", strerror(errno));
+	c = *p;
+	sys(munmap(p, 4096));
+	return c;
+}
+
+/* Whoever is killed while it maps a file leaves no trace of it to others. */
+static void killed_mapping(void)
+{
+	int mine, other;
+
+	put(in("mine"), "m");
+	put(in("other"), "o");
+	mine = (int)sys(open(in("mine"), O_RDONLY));
+	other = (int)sys(open(in("other"), O_RDONLY));
+	for (int i = 0; i < fewer(300); i++) {
+		pid_t pid = (pid_t)sys(fork());
+
+		while (pid == 0)
+			first_mapped(other);
+		usleep((useconds_t)(rand() % 3000));
+		kill(pid, SIGKILL);
+		sys(waitpid(pid, NULL, 0));
+		check(first_mapped(mine) == 'm', "another file is mapped");
+	}
+	close(mine);
+	close(other);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct victim_case cases[] = {
@@ -620,6 +653,7 @@ int main(int argc, char **argv)
 		CASE(shrunk), CASE(epoll_mask), CASE(select_hangup),
 		CASE(select_closed), CASE(splice_full), CASE(unlink_proc),
 		CASE(undumpable), CASE(dotdot_link), CASE(killed_forking),
+		CASE(killed_mapping),
 	};
 
 	if (argc == 4 && strcmp(argv[1], ROUND) == 0) {

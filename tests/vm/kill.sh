@@ -248,6 +248,16 @@ start_run() {
 	run=$!
 }
 
+# With run and its keeper both killed, nobody in the guest says that the session
+# is over: the host takes 30 s of silence for it (GUEST_SILENT_MS).
+host_patience() {
+	if did keeper-KILL && did 'run-*'; then
+		echo 45
+	else
+		echo 10
+	fi
+}
+
 # A run that nobody killed, and whose host side has gone, ends and says why.
 abandoned() {
 	! did 'run-*' && ! did 'vm-*' && ! did 'target-*' &&
@@ -268,7 +278,8 @@ check_round() {
 	vm_lives || eventually 10 ended "$daemon" ||
 		fail "the daemon outlives its machine"
 	! abandoned || said_why || fail "run does not say why it fails ($status)"
-	eventually 10 host_clean || fail "left on the host: $(touching) $(sessions)"
+	eventually "$(host_patience)" host_clean ||
+		fail "left on the host: $(touching) $(sessions)"
 	start_vm
 	start_daemon
 	eventually 10 guest_clean || fail "left in the guest"
