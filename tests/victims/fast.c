@@ -663,7 +663,7 @@ static void mapped_signalled(void)
 	warm_mmap();
 	await_ticks();
 	same(lseek(data, 3, SEEK_SET), 3);
-	for (int i = 0; i < fewer(100000); i++) {
+	for (int i = 0; i < fewer(20000); i++) {
 		unsigned char *p = fresh(4096);
 
 		next_tick(i);
