@@ -87,9 +87,10 @@
 #define SLOT_RFLAGS	232	/* what r11 is when it goes on */
 /*
  * How often the gate looks for the answer before it sleeps: that many times,
- * which is adapted, up to the maximum. In a VM the host cannot wake the
- * target: it then pauses, for a time that grows by an eighth each time up to a
- * maximum; 0: the gate is woken.
+ * which is adapted, up to the maximum. In a VM neither side can wake the other:
+ * the target pauses, for a time that grows by an eighth each time up to a
+ * maximum (0: the gate is woken), and stops where the executor sleeps, for the
+ * tracer to have it woken.
  */
 #define SLOT_SPIN	240	/* u32 */
 #define SLOT_SPIN_MAX	244	/* u32 */
@@ -102,6 +103,8 @@
 #define SLOT_R13	288
 #define SLOT_R14	296
 #define SLOT_R15	304
+#define SLOT_SPIN_VM	1000		/* SLOT_SPIN_MAX in a VM */
+#define SLOT_PAUSE_MIN_NS 50000
 #define SLOT_PAUSE_MAX_NS 8000000
 #define SLOT_ASIDE	0x800	/* for what must leave the scratch alone */
 #define SLOT_SCRATCH	0x1000	/* two paths, or a table of calls to inject */
@@ -160,6 +163,7 @@
 #define STUB_MEMORY	6	/* by struct stub_young */
 #define STUB_FDS	1024
 #define STUB_RANGES	16
+#define STUB_STRUCT	256	/* no structure without CALL_NESTED is longer */
 #define STUB_DIRS	256
 #define STUB_DIR_MAX	116	/* bytes of a directory's name */
 #define STUB_NOTES	64
@@ -261,7 +265,11 @@ static inline int slot_answered(const struct slot *s, uint32_t seq)
 	return (__atomic_load_n(&s->resp_seq, __ATOMIC_ACQUIRE) & ~1u) == seq;
 }
 
-/* Memory that can be read without a fault: paths are looked at nowhere else. */
+/*
+ * Memory that can be read without a fault: paths are looked at nowhere else. Or,
+ * in a VM: the target's own memory, pinned, that the shadow has as it is. The end
+ * is 0 while the start is written.
+ */
 struct stub_range {
 	uint64_t start, end;
 };
@@ -341,11 +349,14 @@ static inline uint32_t stub_dir_slot(const char *text, uint32_t len,
 struct stub_ctl {
 	uint8_t class[STUB_NRS];	/* STUB_, by call number */
 	uint8_t what[STUB_NRS];	/* bit i < 6: argument i points; */
+	uint8_t sized[STUB_NRS]; /* bit i: ... so many bytes as the next says */
 	uint8_t path[STUB_NRS];	/* where the path is: STUB_PATH_ */
-	uint32_t ready;		/* the shadow has been told all that is mapped */
+	/* Lanes have executors, and the shadow has been told all that is
+	 * mapped; or, in a VM, what is in shadowed. */
+	uint32_t ready;
 	uint32_t generation;	/* of what is known of directories; not 0 */
 	uint32_t cwd;		/* STUB_DIR_ */
-	uint32_t next_range;	/* the tracer's */
+	uint32_t next_range, next_shadowed;	/* the tracer's */
 	int32_t placeholder;	/* HIDDEN_PLACEHOLDER (guest/tracer.h) */
 	uint32_t all;		/* names below a host directory may be local */
 	uint32_t ntrue;		/* notes that are to be written down */
@@ -355,16 +366,20 @@ struct stub_ctl {
 	uint32_t changing;	/* threads that are about to change one, ... */
 	uint32_t still;		/* ... which none may begin to do now */
 	uint64_t pool, pool_end;	/* offsets in the arena for them */
+	int64_t pause_ns;	/* of lanes: SLOT_PAUSE_NS; 0: not in a VM */
 	struct stub_young young[STUB_YOUNG];
 	uint32_t fds[STUB_FDS / 32];	/* not simply the target's */
 	uint32_t hosts[STUB_FDS / 32];	/* the host's */
 	uint32_t trees[STUB_FDS / 32];	/* so is all below these directories */
 	struct stub_range readable[STUB_RANGES];
+	struct stub_range shadowed[STUB_RANGES];
 	struct stub_dir dirs[STUB_DIRS];
 	struct stub_note notes[STUB_NOTES];
 };
 
 #define STUB_MAY_FORWARD 0x80	/* what[]: the shadow may carry it out */
+#define STUB_FAR	0x40	/* there is more to it than what[] says */
+#define STUB_POINTERS	0x3f
 /* path[]: which argument it is, and which has AT_ flags (or 0). */
 #define STUB_PATH_INDEX	0x03
 #define STUB_PATH_DIRFD	0x04	/* the one before it is a directory's */

@@ -298,7 +298,9 @@ stub_commit:
 stub_published:
 	test	$1, %al
 	jz	gate_wait
-	lea	SLOT_REQ_SEQ(%r12), %rdi	/* the executor sleeps */
+	cmpq	$0, SLOT_PAUSE_NS(%r12)		/* the executor sleeps, */
+	jne	gate_stop			/* in a VM on the host's side */
+	lea	SLOT_REQ_SEQ(%r12), %rdi
 	mov	$1, %esi			/* FUTEX_WAKE */
 	mov	$1, %edx
 	mov	$__NR_futex, %eax

@@ -17,6 +17,8 @@
 #define F_DUPFD		0
 #define F_GETFD		1
 #define F_SETFD		2
+#define F_GETFL		3
+#define F_SETFL		4
 #define F_GETLK		5
 #define F_DUPFD_CLOEXEC	1030
 #define FIONCLEX	0x5450
@@ -82,7 +84,7 @@ static int is_in(const uint32_t *set, uint32_t fd)
  */
 static int aims_at_capsule(const struct slot *lane)
 {
-	unsigned int pointers = stub_ctl.what[lane->nr] & 0x3f;
+	unsigned int pointers = stub_ctl.what[lane->nr] & STUB_POINTERS;
 
 	for (int i = 0; pointers; i++, pointers >>= 1)
 		if (pointers & 1 &&
@@ -91,15 +93,63 @@ static int aims_at_capsule(const struct slot *lane)
 	return 0;
 }
 
-/* Has the shadow all that is mapped? */
+static int in_vm(void)
+{
+	return stub_ctl.pause_ns != 0;
+}
+
+/* Has the shadow all that is mapped? In a VM: what shadowed says. */
 static int is_ready(void)
 {
 	return stub_ctl.ready && !stub_ctl.nyoung;
 }
 
-static uint64_t forward(struct slot *lane)
+/* In a VM: memory that the shadow has. */
+static int is_shadowed(uint64_t at, uint64_t len)
 {
-	if (!is_ready() || aims_at_capsule(lane))
+	for (int i = 0; i < STUB_RANGES; i++) {
+		const struct stub_range *r = &stub_ctl.shadowed[i];
+		const uint64_t end = __atomic_load_n(&r->end, __ATOMIC_ACQUIRE);
+		const uint64_t start = __atomic_load_n(&r->start,
+						       __ATOMIC_ACQUIRE);
+
+		if (start <= at && at < end && len <= end - at &&
+		    __atomic_load_n(&r->end, __ATOMIC_ACQUIRE) == end)
+			return 1;
+	}
+	return len == 0;
+}
+
+/*
+ * Is all that the call points to in the shadow? own: bits of arguments that
+ * point to the lane.
+ */
+static int has_shadow(const struct slot *lane, unsigned int own)
+{
+	const unsigned int what = stub_ctl.what[lane->nr];
+	const unsigned int sized = stub_ctl.sized[lane->nr];
+	const unsigned int pointers = what & STUB_POINTERS & ~own;
+
+	if (!in_vm())
+		return 1;
+	if (what & STUB_FAR)
+		return 0;
+	/* Who takes memory from the shadow looks at the arguments of lanes when
+	 * it is no more in shadowed (keep_budget() in guest/vmcalls.c). */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	for (int i = 0; pointers >> i; i++) {
+		const uint64_t len = sized >> i & 1 ? lane->args[i + 1] :
+				     lane->args[i] ? STUB_STRUCT : 0;
+
+		if (pointers >> i & 1 && !is_shadowed(lane->args[i], len))
+			return 0;
+	}
+	return 1;
+}
+
+static uint64_t forward(struct slot *lane, unsigned int own)
+{
+	if (!is_ready() || aims_at_capsule(lane) || !has_shadow(lane, own))
 		return DECIDED_TRAP;
 	lane->op = SLOT_CALL;
 	return DECIDED_FORWARD;
@@ -261,7 +311,7 @@ static uint64_t by_command(struct slot *lane)
 
 	if (lane->nr == __NR_ioctl)
 		return command == FIOCLEX || command == FIONCLEX ?
-		       DECIDED_TRAP : forward(lane);
+		       DECIDED_TRAP : forward(lane, 0);
 	switch (command) {
 	case F_GETFD:
 	case F_SETFD:
@@ -272,8 +322,14 @@ static uint64_t by_command(struct slot *lane)
 				 lane->args[2]);
 	case F_GETLK:		/* has to name the owner of a lock */
 		return DECIDED_TRAP;
+	case F_GETFL:
+	case F_SETFL:
+		break;
+	default:		/* a structure, perhaps */
+		if (in_vm() && !is_shadowed(lane->args[2], STUB_STRUCT))
+			return DECIDED_TRAP;
 	}
-	return forward(lane);
+	return forward(lane, 0);
 }
 
 /* By a descriptor that is not simply the target's own. */
@@ -290,7 +346,7 @@ static uint64_t by_descriptor(struct slot *lane)
 		return close_host(lane);
 	if (lane->nr == __NR_dup)
 		return copy_host(lane, 0, 0);
-	return forward(lane);
+	return forward(lane, 0);
 }
 
 /* --- paths ---------------------------------------------------------------- */
@@ -383,6 +439,23 @@ static int is_link(const struct slot *lane, uint64_t dirfd, uint64_t path)
 		     (uint64_t)((const char *)lane + SLOT_ASIDE), 1) >= 0;
 }
 
+/*
+ * In a VM a path may be anywhere, in pages of files that the shadow may not have
+ * any more: the call gets a copy of it, in the lane. Below the lane's stack, that
+ * is, which needs no more than half of the scratch.
+ */
+static void copy_path(struct slot *lane, const struct path *p, uint32_t index)
+{
+	char *to = (char *)lane + SLOT_SCRATCH;
+
+	if (!in_vm())
+		return;
+	for (uint32_t i = 0; i < p->len; i++)
+		to[i] = p->text[i];
+	to[p->len] = '\0';
+	lane->args[index] = (uint64_t)to;
+}
+
 /* What is noted of a copy is of whom: text is empty. */
 static uint64_t open_host(struct slot *lane, const struct path *p,
 			  uint32_t dirfd, uint64_t flags)
@@ -417,8 +490,11 @@ static uint64_t by_path(struct slot *lane)
 		side = is_in(stub_ctl.hosts, dirfd) ? STUB_DIR_HOST :
 		       dirfd < STUB_FDS && !is_in(stub_ctl.fds, dirfd) ?
 		       STUB_DIR_LOCAL : STUB_DIR_UNKNOWN;
-	if (side == STUB_DIR_HOST)
-		return opens ? open_host(lane, &p, dirfd, last) : forward(lane);
+	if (side == STUB_DIR_HOST) {
+		copy_path(lane, &p, i);
+		return opens ? open_host(lane, &p, dirfd, last) :
+			       forward(lane, 1u << i);
+	}
 	if (side != STUB_DIR_LOCAL)
 		return DECIDED_TRAP;
 	if (flags & AT_SYMLINK_NOFOLLOW)
@@ -568,6 +644,7 @@ static uint64_t by_memory(struct slot *lane)
 
 uint64_t stub_decide(struct slot *lane)
 {
+	lane->pause_ns = stub_ctl.pause_ns;
 	switch (stub_ctl.class[lane->nr]) {
 	case STUB_PATH:
 	case STUB_OPEN:

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <sched.h>
 #include <signal.h>
@@ -27,13 +28,6 @@
 #include "guest/callfmt.h"
 #include "guest/source.h"
 #include "wire/calls.h"
-
-/*
- * In a VM a futex reaches only one's own side: what the host waits for is told
- * to the daemon, and what it answers is looked for, by a pause that grows.
- */
-#define SPIN		1000	/* looks at the answer before the first pause */
-#define PAUSE_MIN_NS	50000
 
 static void futex_wake(uint32_t *word)
 {
@@ -239,9 +233,11 @@ static int make_ready(struct tracer *tr, struct task *t,
 		err = make_executor(tr, t);
 	if (!err && fresh)
 		err = enter_cwd(tr, t);
-	if (!err && stub_ctl_of(p) && !tracer_in_vm(tr) &&
-	    stub_man_lanes(tr, t) == 0)
+	if (!err && stub_ctl_of(p) && stub_man_lanes(tr, t) == 0) {
+		if (call && tr->source->told)
+			tr->source->told(t, call);
 		stub_set_ready(stub_ctl_of(p), true);
+	}
 	return err;
 }
 
@@ -396,17 +392,21 @@ void shadow_exec(struct tracer *tr, struct task *t)
 
 /* --- requests ------------------------------------------------------------ */
 
-/* The executor is to look at its slot. */
-static void wake_executor(struct tracer *tr, struct task *t)
+/*
+ * In a VM a futex reaches only one's own side: what the host waits for is told
+ * to the daemon, and what it answers is looked for, by a pause that grows.
+ */
+void executor_ring(struct tracer *tr, const struct proc *p, struct slot *slot,
+		   int index)
 {
 	struct msg m = { .type = MSG_RING };
 
 	if (!tracer_in_vm(tr)) {
-		futex_wake(&t->slot->req_seq);
+		futex_wake(&slot->req_seq);
 		return;
 	}
-	m.thread.shadow = t->proc->shadow;
-	m.thread.thread = (uint32_t)t->slot_index;
+	m.thread.shadow = p->shadow;
+	m.thread.thread = (uint32_t)index;
 	client_notify(&tr->client, &m);
 }
 
@@ -421,14 +421,14 @@ static void publish(struct tracer *tr, struct task *t, uint32_t op,
 	s->newfd = (uint32_t)newfd;
 	memcpy(s->args, args, sizeof(s->args));
 	s->signal = 0;
-	s->spin = s->spin_max = tracer_in_vm(tr) ? SPIN : 0;
+	s->spin = s->spin_max = tracer_in_vm(tr) ? SLOT_SPIN_VM : 0;
 	s->pause_s = 0;
-	s->pause_ns = tracer_in_vm(tr) ? PAUSE_MIN_NS : 0;
+	s->pause_ns = tracer_in_vm(tr) ? SLOT_PAUSE_MIN_NS : 0;
 	t->seq += 2;
 	t->pending = (struct pending){ s, t->slot_index, t->seq };
 	old = __atomic_exchange_n(&s->req_seq, t->seq, __ATOMIC_SEQ_CST);
 	if (old & 1)		/* it sleeps */
-		wake_executor(tr, t);
+		executor_ring(tr, t->proc, s, t->slot_index);
 }
 
 /* Waits for a word that is seen to be changed by the host, or for a while. */
@@ -445,7 +445,7 @@ static int await_word(const struct tracer *tr, uint32_t *word, uint32_t seen,
 			return 0;
 		seen = old | 1;
 	} else {
-		for (int i = 0; i < SPIN; i++) {
+		for (int i = 0; i < SLOT_SPIN_VM; i++) {
 			if (__atomic_load_n(word, __ATOMIC_ACQUIRE) != seen)
 				return 0;
 			__builtin_ia32_pause();
@@ -461,7 +461,7 @@ static int await_word(const struct tracer *tr, uint32_t *word, uint32_t seen,
 int64_t shadow_sync(struct tracer *tr, struct task *t, uint32_t op,
 		    uint64_t nr, const uint64_t args[6], int newfd)
 {
-	uint64_t pause_ns = PAUSE_MIN_NS;
+	uint64_t pause_ns = SLOT_PAUSE_MIN_NS;
 	struct slot *s = t->slot;
 
 	if (tr->client.dead || t->proc->shadow_gone)
@@ -571,26 +571,50 @@ static bool is_under_way(const struct task *t)
 	return t->in_gate && !slot_answered(t->pending.slot, t->pending.seq);
 }
 
+bool call_uses(uint64_t nr, const uint64_t args[6], struct range at)
+{
+	const struct call *c = calls_get(nr);
+
+	for (int i = 0; c && i < 6 && c->args[i]; i++) {
+		const bool sized = strchr("bB", c->args[i]) &&
+				   c->args[i + 1] == 'n';
+		const uint64_t len = sized ? args[i + 1] :
+				     strchr("TpP", c->args[i]) ? PATH_MAX :
+				     strchr("*bBV", c->args[i]) ? STUB_STRUCT : 0;
+
+		if (args[i] < at.end &&
+		    (args[i] >= at.start ? len > 0 : at.start - args[i] < len))
+			return true;
+	}
+	return false;
+}
+
 /*
  * Direct I/O goes on in frames that the shadow maps no more, where a thread
  * gives back memory that another's call uses. What a call points to through
  * memory may have changed since: any range may be its.
  */
-static bool may_use(const struct task *t, struct range at)
+static bool may_use(uint64_t nr, const uint64_t args[6], struct range at)
 {
-	const struct call *c = calls_get(t->nr);
+	const struct call *c = calls_get(nr);
 
-	for (int i = 0; c && c->args[i]; i++) {
-		const uint64_t start = t->args[i];
+	return nr == SYS_ioctl || (c && strchr(c->args, 'V')) ||
+	       call_uses(nr, args, at);
+}
 
-		if (c->args[i] == 'V')
-			return true;
-		if ((c->args[i] == 'b' || c->args[i] == 'B') &&
-		    start < at.end &&
-		    (start >= at.start || at.start - start < t->args[i + 1]))
-			return true;
+static void hold_lanes(struct tracer *tr, struct proc *p, struct range at)
+{
+	for (int i = 0; i < p->nlanes; i++) {
+		const struct slot *lane = p->lanes[i];
+		const uint32_t seq = __atomic_load_n(&lane->req_seq,
+						     __ATOMIC_ACQUIRE) & ~1u;
+
+		if (p->held[i] || slot_answered(lane, seq) ||
+		    !may_use(lane->nr, lane->args, at))
+			continue;
+		p->held[i] = seq | 1;
+		tr->memory.pinner->held++;
 	}
-	return t->nr == SYS_ioctl;
 }
 
 void forward_hold(struct tracer *tr, const struct mm *mm, struct range at)
@@ -599,12 +623,44 @@ void forward_hold(struct tracer *tr, const struct mm *mm, struct range at)
 	size_t pos = 0;
 
 	while ((t = idmap_next(&tr->tasks, &pos))) {
-		if (t->holds || t->proc->mm != mm || !is_under_way(t) ||
-		    !may_use(t, at))
+		if (t->proc->mm != mm)
+			continue;
+		hold_lanes(tr, t->proc, at);
+		if (t->holds || !is_under_way(t) ||
+		    !may_use(t->nr, t->args, at))
 			continue;
 		t->holds = true;
 		tr->memory.pinner->held++;
 	}
+}
+
+/* Answered requests of lanes, and what was followed by others. */
+static void unhold_lanes(struct tracer *tr, struct proc *p)
+{
+	for (int i = 0; i < p->nlanes; i++) {
+		const struct slot *lane = p->lanes[i];
+		const uint32_t seq = p->held[i] & ~1u;
+
+		if (!p->held[i] || (!slot_answered(lane, seq) &&
+				    (lane->req_seq & ~1u) == seq))
+			continue;
+		p->held[i] = 0;
+		tr->memory.pinner->held--;
+	}
+}
+
+bool forward_uses(const struct tracer *tr, const struct mm *mm,
+		  struct range at)
+{
+	const struct task *t;
+	size_t pos = 0;
+
+	while ((t = idmap_next(&tr->tasks, &pos)))
+		if (t->proc->mm == mm &&
+		    (stub_uses(t->proc, at) ||
+		     (is_under_way(t) && call_uses(t->nr, t->args, at))))
+			return true;
+	return false;
 }
 
 void forward_unhold(struct tracer *tr, struct task *t)
@@ -628,6 +684,7 @@ void shadow_release(struct tracer *tr)
 			tell_or_lose(tr, t->proc);
 		if (!is_under_way(t))
 			forward_unhold(tr, t);
+		unhold_lanes(tr, t->proc);
 	}
 	pinner_release(pinner);
 }

@@ -50,6 +50,9 @@ struct source {
 	 */
 	int (*settle)(struct tracer *tr, struct task *t,
 		      const struct forward_call *call);
+	/* The shadow has heard of all: which of what the call points to the stub
+	 * may count on from now on. NULL: nothing that it has to be told. */
+	void (*told)(struct task *t, const struct forward_call *call);
 	/* The call has been answered: what the host wrote has to be kept. */
 	void (*answered)(struct tracer *tr, struct task *t,
 			 const struct forward_call *call);

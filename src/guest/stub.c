@@ -5,12 +5,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/futex.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 
 #include "base/log.h"
 #include "base/num.h"
@@ -117,10 +115,22 @@ static uint8_t what_of(unsigned int nr, const struct call *c)
 	for (int i = 0; c && c->args[i]; i++)
 		if (strchr("*bBVTpP", c->args[i]))
 			what |= (uint8_t)(1 << i);
+	if (c && (c->flags & CALL_NESTED || strpbrk(c->args, "VT")))
+		what |= STUB_FAR;
 	if (c && c->flags & CALL_FORWARD &&
 	    (!(c->flags & (CALL_SPECIAL | CALL_NEWFD)) || is_known(nr)))
 		what |= STUB_MAY_FORWARD;
 	return what;
+}
+
+static uint8_t sized_of(const struct call *c)
+{
+	uint8_t sized = 0;
+
+	for (int i = 0; c && c->args[i]; i++)
+		if (strchr("bB", c->args[i]) && c->args[i + 1] == 'n')
+			sized |= (uint8_t)(1 << i);
+	return sized;
 }
 
 void stub_rules_init(struct stub_rules *rules)
@@ -132,6 +142,7 @@ void stub_rules_init(struct stub_rules *rules)
 
 		rules->class[nr] = class;
 		rules->what[nr] = what_of(nr, c);
+		rules->sized[nr] = sized_of(c);
 		if (class == STUB_PATH || class == STUB_OPEN)
 			rules->path[nr] = path_of(c);
 	}
@@ -144,7 +155,9 @@ int stub_ctl_new(const struct stub_rules *rules, struct mm *mm)
 		return -errno;
 	memset(mm->ctl->class, STUB_TRAP, sizeof(mm->ctl->class));
 	memcpy(mm->ctl->what, rules->what, sizeof(mm->ctl->what));
+	memcpy(mm->ctl->sized, rules->sized, sizeof(mm->ctl->sized));
 	memcpy(mm->ctl->path, rules->path, sizeof(mm->ctl->path));
+	mm->ctl->pause_ns = mm->memory->pinner ? SLOT_PAUSE_MIN_NS : 0;
 	if (arena_alloc(&mm->memory->arena, YOUNG_POOL, &mm->ctl->pool) == 0)
 		mm->ctl->pool_end = mm->ctl->pool + YOUNG_POOL;
 	return 0;
@@ -178,7 +191,7 @@ static void write_ctl(struct tracer *tr, struct proc *p)
 		p->files->ctl = ctl;
 	}
 	fast = stub_ctl_of(p) && p->mm->refs == 1 && p->files->refs == 1 &&
-	       !p->filtered && tr->patching && !tr->trace;
+	       !p->filtered && tr->patching && !tr->trace && !tr->verify;
 	stub_set_ready(ctl, false);
 	ctl->generation = tr->moving ? 0 : tr->generation;
 	ctl->placeholder = (int32_t)hidden_fd(tr, HIDDEN_PLACEHOLDER);
@@ -268,11 +281,56 @@ void stub_forget_names(struct tracer *tr)
 				tr->moving ? 0 : tr->generation;
 }
 
+static void set_range(struct stub_range *r, uint64_t start, uint64_t end)
+{
+	__atomic_store_n(&r->end, 0, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&r->start, start, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&r->end, end, __ATOMIC_SEQ_CST);
+}
+
+static void forget_in(struct stub_range v[STUB_RANGES], uint64_t start,
+		      uint64_t end)
+{
+	for (int i = 0; i < STUB_RANGES; i++)
+		if (v[i].start < end && start < v[i].end)
+			__atomic_store_n(&v[i].end, 0, __ATOMIC_SEQ_CST);
+}
+
 void stub_forget_range(struct stub_ctl *ctl, uint64_t start, uint64_t end)
 {
-	for (int i = 0; ctl && i < STUB_RANGES; i++)
-		if (ctl->readable[i].start < end && start < ctl->readable[i].end)
-			ctl->readable[i].end = 0;
+	if (!ctl)
+		return;
+	forget_in(ctl->readable, start, end);
+	forget_in(ctl->shadowed, start, end);
+}
+
+bool stub_shadowed(const struct stub_ctl *ctl, struct range at)
+{
+	for (int i = 0; i < STUB_RANGES; i++)
+		if (ctl->shadowed[i].start <= at.start &&
+		    at.end <= ctl->shadowed[i].end)
+			return true;
+	return false;
+}
+
+void stub_learn_shadowed(struct stub_ctl *ctl, struct range at)
+{
+	struct stub_range *r;
+
+	for (int i = 0; i < STUB_RANGES; i++) {
+		r = &ctl->shadowed[i];
+		if (r->start > at.end || at.start > r->end)
+			continue;
+		at.start = min_u64(at.start, r->start);
+		at.end = max_u64(at.end, r->end);
+		__atomic_store_n(&r->end, 0, __ATOMIC_SEQ_CST);
+	}
+	for (int i = 0; i < STUB_RANGES; i++) {
+		r = &ctl->shadowed[ctl->next_shadowed++ % STUB_RANGES];
+		if (!r->end)
+			break;
+	}
+	set_range(r, at.start, at.end);
 }
 
 /* Whether the stub may read what is there. */
@@ -280,7 +338,6 @@ static bool learn_range(struct stub_ctl *ctl, const struct mm *mm,
 			uint64_t addr)
 {
 	const struct region *r = mm_find(mm, addr);
-	struct stub_range *at;
 
 	if (!r || r->start > addr || !(r->prot & PROT_READ) || r->file_shared)
 		return false;
@@ -288,10 +345,8 @@ static bool learn_range(struct stub_ctl *ctl, const struct mm *mm,
 		if (ctl->readable[i].start <= addr &&
 		    addr < ctl->readable[i].end)
 			return true;
-	at = &ctl->readable[ctl->next_range++ % STUB_RANGES];
-	at->end = 0;
-	__atomic_store_n(&at->start, r->start, __ATOMIC_SEQ_CST);
-	__atomic_store_n(&at->end, r->end, __ATOMIC_SEQ_CST);
+	set_range(&ctl->readable[ctl->next_range++ % STUB_RANGES], r->start,
+		  r->end);
 	return true;
 }
 
@@ -613,12 +668,14 @@ static void add_lane(struct tracer *tr, struct task *t)
 	if (!lane)
 		return;
 	lane->req_seq = lane->resp_seq = 0;
-	lane->spin = lane->spin_max = tr->spin;
-	lane->pause_ns = 0;
+	lane->spin = lane->spin_max = tracer_in_vm(tr) ? SLOT_SPIN_VM : tr->spin;
+	lane->pause_s = 0;
 	p->lanes[p->nlanes++] = lane;
-	/* Others have executors, and so must this one. */
+	/* Others have executors, and so must this one. In a VM the shadow has to
+	 * be told of it first, at the next call that is forwarded. */
 	if (p->mm->ctl->ready)
-		stub_set_ready(p->mm->ctl, stub_man_lanes(tr, t) == 0);
+		stub_set_ready(p->mm->ctl, !tracer_in_vm(tr) &&
+			       stub_man_lanes(tr, t) == 0);
 	let_go(lane);
 }
 
@@ -692,6 +749,9 @@ void stub_drop_lanes(struct tracer *tr, struct proc *p)
 
 		tr->stats.fast += lane->req_seq / 2;
 		munmap(lane, SLOT_STRIDE);
+		if (p->held[p->nlanes])
+			tr->memory.pinner->held--;
+		p->held[p->nlanes] = 0;
 	}
 	p->lane_wishes = p->nmanned = 0;
 }
@@ -706,6 +766,15 @@ void stub_abandon(struct proc *p)
 		    !slot_answered(lane, lane->req_seq & ~1u))
 			slot_abandon(lane, lane->req_seq & ~1u);
 	}
+}
+
+bool stub_uses(const struct proc *p, struct range at)
+{
+	for (int i = 0; i < p->nlanes; i++)
+		if (!is_free(p->lanes[i]) &&
+		    call_uses(p->lanes[i]->nr, p->lanes[i]->args, at))
+			return true;
+	return false;
 }
 
 void stub_settled(struct task *t)
@@ -954,6 +1023,28 @@ void stub_leave(struct task *t)
 	remote_set_regs(t->tid, &regs);
 }
 
+bool stub_rings(struct tracer *tr, struct task *t)
+{
+	const struct gate_header h = gate_header();
+	struct user_regs_struct regs;
+	struct slot *lane;
+	uint64_t at;
+	int index;
+
+	if (remote_get_regs(t->tid, &regs) < 0)
+		return false;
+	at = regs.rip - t->proc->mm->memory->base;
+	lane = stub_lane(t->proc, regs.r12, &index);
+	if (!lane || at < h.left || at >= h.one ||
+	    slot_answered(lane, lane->req_seq & ~1u))
+		return false;
+	executor_ring(tr, t->proc, lane, index);
+	regs.rip = t->proc->mm->memory->base + h.wait;
+	regs.orig_rax = ~0ULL;
+	remote_set_regs(t->tid, &regs);
+	return true;
+}
+
 bool stub_completed(struct task *t)
 {
 	struct user_regs_struct regs;
@@ -1006,7 +1097,7 @@ bool stub_adopt(struct tracer *tr, struct task *t)
 	t->then = NULL;
 	take_over(tr, t, lane);
 	tr->stats.adopted++;
-	/* The wake-up that the stub was about to make. */
-	syscall(SYS_futex, &lane->req_seq, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+	/* The wake-up that the stub was about to make, or stop for. */
+	executor_ring(tr, t->proc, lane, index);
 	return true;
 }

@@ -26,10 +26,12 @@ struct task;
 struct proc;
 struct mm;
 struct files;
+struct range;
 
 /* What struct stub_ctl says of calls, by number, where the stub may decide. */
 struct stub_rules {
-	uint8_t class[STUB_NRS], what[STUB_NRS], path[STUB_NRS];
+	uint8_t class[STUB_NRS], what[STUB_NRS], sized[STUB_NRS];
+	uint8_t path[STUB_NRS];
 };
 
 void stub_rules_init(struct stub_rules *rules);
@@ -71,14 +73,19 @@ bool stub_learn(struct tracer *tr, struct task *t, int dirfd, uint64_t addr,
 		const char *text);
 /* stub_forget_names() - what names lead to may have changed */
 void stub_forget_names(struct tracer *tr);
-/* stub_forget_range() - memory that may not be readable any more */
+/* stub_forget_range() - memory that may not be readable any more, nor what
+ * shadows were told of */
 void stub_forget_range(struct stub_ctl *ctl, uint64_t start, uint64_t end);
+/* stub_shadowed() - does the stub know that the shadow has all of the range? */
+bool stub_shadowed(const struct stub_ctl *ctl, struct range at);
+/* stub_learn_shadowed() - it has; with what is known next to it */
+void stub_learn_shadowed(struct stub_ctl *ctl, struct range at);
 
 /* stub_fault() - the stub has looked at a path that is not there: it goes to
  * the tracer; false: it was not the stub */
 bool stub_fault(struct task *t);
 
-/* stub_set_ready() - the shadow has been told of all that is mapped, or not */
+/* stub_set_ready() - the stub may forward, or not (stub_ctl.ready) */
 static inline void stub_set_ready(struct stub_ctl *ctl, bool ready)
 {
 	if (ctl)
@@ -102,6 +109,9 @@ void stub_drop_lanes(struct tracer *tr, struct proc *p);
 /* stub_abandon() - nobody will answer: EIO for whoever waits */
 void stub_abandon(struct proc *p);
 
+/* stub_uses() - may a thread use memory in this range by a lane, now or next? */
+bool stub_uses(const struct proc *p, struct range at);
+
 /* stub_settled() - what the task waited for by a lane is the tracer's now */
 void stub_settled(struct task *t);
 
@@ -113,6 +123,12 @@ struct slot *stub_lane(const struct proc *p, uint64_t gva, int *index);
  * tracer had forwarded the call
  */
 bool stub_adopt(struct tracer *tr, struct task *t);
+
+/*
+ * stub_rings() - a thread has stopped, with a request published by a lane, for
+ * the executor to be woken: it is, and the thread goes on to wait
+ */
+bool stub_rings(struct tracer *tr, struct task *t);
 
 /* stub_completed() - a thread has stopped with its call done, for a signal was
  * held: it has the program's registers now, and its signal mask */

@@ -1008,7 +1008,8 @@ static void handle_seccomp(struct tracer *tr, struct task *t)
 		resume(t, 0);
 		return;
 	}
-	if (in_gate && !t->in_native && stub_completed(t)) {
+	if (in_gate && !t->in_native &&
+	    (stub_completed(t) || stub_rings(tr, t))) {
 		resume(t, 0);
 		return;
 	}
@@ -1099,15 +1100,16 @@ static struct proc *find_shadow(struct tracer *tr, uint32_t id)
 
 /*
  * Threads that wait for a shadow that is no more get EIO: the answer is
- * written for the dead executor, and the gate finds it.
+ * written for the dead executor, and the gate finds it. Not once only: a thread
+ * may have been in the stub, about to ask.
  */
-static void answer_orphans(struct tracer *tr, const struct proc *only)
+static void answer_orphans(struct tracer *tr)
 {
 	size_t pos = 0;
 	struct task *t;
 
 	while ((t = idmap_next(&tr->tasks, &pos))) {
-		if (only && t->proc != only)
+		if (!tr->client.dead && !t->proc->shadow_gone)
 			continue;
 		stub_abandon(t->proc);
 		if (t->in_gate && !slot_answered(t->pending.slot,
@@ -1128,15 +1130,12 @@ static void look_after_daemon(struct tracer *tr)
 		log_err("the shadow of process %d died on the host: its"
 			" forwarded calls fail with EIO from now on", p->pid);
 		p->shadow_gone = true;
-		answer_orphans(tr, p);
 	}
-	if (!tr->client.dead)
-		return;
-	if (!tr->told_dead && !tr->client.refused)
+	if (tr->client.dead && !tr->told_dead && !tr->client.refused)
 		log_err("the host side (darkshadow host) is gone: forwarded"
 			" calls fail with EIO from now on");
-	tr->told_dead = true;
-	answer_orphans(tr, NULL);
+	tr->told_dead = tr->client.dead;
+	answer_orphans(tr);
 }
 
 static void on_signal(int sig)

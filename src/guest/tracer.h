@@ -90,6 +90,8 @@ struct proc {
 	bool filtered;		/* has a seccomp filter of its own */
 	struct slot *lanes[LANES];	/* owned */
 	int nlanes, nmanned;	/* nmanned: have executors */
+	uint32_t held[LANES];	/* requests that are counted in pinner.held,
+				 * and one; 0: none */
 	int lane_wishes;	/* calls that would have liked one */
 	struct mm_view view;	/* attached while there is a shadow */
 };
@@ -202,7 +204,8 @@ struct tracer {
 	bool patching;
 	uint32_t generation;	/* of what stubs know of names */
 	unsigned int moving;	/* threads in a call that may change them */
-	uint32_t spin;		/* looks before a thread sleeps (lanes) */
+	uint32_t spin;		/* looks before a thread sleeps (lanes, but not
+				 * in a VM) */
 	struct stop *stops;	/* owned: reported, and yet to be handled */
 	size_t nstops, stops_cap;
 	bool told_dead;		/* "the daemon is gone" has been said */
@@ -334,8 +337,19 @@ int shadow_ready_for(struct tracer *tr, struct task *t,
 
 void forward_answered(struct tracer *tr, struct task *t); /* at MAGIC_STOP */
 void forward_cancel(struct tracer *tr, struct task *t);
-/* forward_hold() - what calls under way use of a range is to stay pinned */
+/*
+ * forward_hold() - what calls under way use of a range is to stay pinned
+ *
+ * Of calls that the stub has forwarded only those that are under way by now:
+ * when the shadow has the range no more, there are no others.
+ */
 void forward_hold(struct tracer *tr, const struct mm *mm, struct range at);
+/* forward_uses() - may a call under way, or that the stub is just forwarding,
+ * use the range? As far as their arguments say */
+bool forward_uses(const struct tracer *tr, const struct mm *mm,
+		  struct range at);
+/* call_uses() - the same of one call's arguments */
+bool call_uses(uint64_t nr, const uint64_t args[6], struct range at);
 /* forward_unhold() - its call is over, or itself; shadow_release() finds out */
 void forward_unhold(struct tracer *tr, struct task *t);
 /* slot_abandon() - nobody will answer the request: EIO */
@@ -353,6 +367,9 @@ void shadow_close_fd(struct tracer *tr, struct proc *p, int fd);
 /* executor_new() - the process's shadow looks at a slot; 0 or -errno */
 int executor_new(struct tracer *tr, struct proc *p, int index, uint32_t seq);
 void executor_drop(struct tracer *tr, struct task *t);
+/* executor_ring() - it is to look at its slot */
+void executor_ring(struct tracer *tr, const struct proc *p, struct slot *slot,
+		   int index);
 /* shadow_tell_all() - all shadows of an address space hear of its changes */
 void shadow_tell_all(struct tracer *tr, struct mm *mm);
 /* shadow_release() - let go of what no shadow maps any more, now and then */

@@ -60,6 +60,7 @@
 
 static void note(struct mm *mm, uint64_t start, uint64_t end)
 {
+	stub_forget_range(mm->ctl, start, end);
 	mm_view_add(&mm->fresh, start, end);
 }
 
@@ -258,6 +259,22 @@ static int pin_missing(struct tracer *tr, struct task *t, uint64_t start,
 }
 
 /*
+ * No shadow has the range any more. What uses it nevertheless is known now, for
+ * nothing more begins to.
+ */
+static void take_away(struct tracer *tr, struct mm *mm, struct range at)
+{
+	const struct region *r = mm_find(mm, at.start);
+
+	stub_forget_range(mm->ctl, at.start, at.end);
+	if (r && r->start < at.end) {
+		remove_regions(tr, mm, at);
+		shadow_tell_all(tr, mm);
+	}
+	forward_hold(tr, mm, at);
+}
+
+/*
  * The frames of [start, end) may go. What a pin holds beside it is pinned
  * again before the pin is let go, so that it never lacks one.
  */
@@ -277,9 +294,7 @@ static void unpin(struct tracer *tr, struct task *t, uint64_t start,
 		     pin_once(tr, t, pin.start, start) < 0) ||
 		    (pin.end > end && pin_once(tr, t, end, pin.end) < 0)) {
 			/* Not to be had any more: gone for the shadow, too. */
-			remove_regions(tr, mm, (struct range){ pin.start,
-				       pin.end });
-			shadow_tell_all(tr, mm);
+			take_away(tr, mm, (struct range){ pin.start, pin.end });
 			note(mm, pin.start, pin.end);
 		}
 		/* The new ones have sorted themselves around it. */
@@ -294,13 +309,7 @@ static void unpin(struct tracer *tr, struct task *t, uint64_t start,
 static void forget(struct tracer *tr, struct task *t, uint64_t start,
 		   uint64_t end)
 {
-	struct mm *mm = t->proc->mm;
-	struct region *r = mm_find(mm, start);
-
-	if (r && r->start < end) {
-		remove_regions(tr, mm, (struct range){ start, end });
-		shadow_tell_all(tr, mm);
-	}
+	take_away(tr, t->proc->mm, (struct range){ start, end });
 	unpin(tr, t, start, end);
 }
 
@@ -619,10 +628,6 @@ static bool covered(const struct mm *mm, uint64_t start, uint64_t end)
 
 /* --- what calls point to -------------------------------------------------- */
 
-/* No structure that a call's argument points to is larger; ioctl's are not
- * known. */
-#define STRUCT_LEN 256
-
 /* Later than Debian 12's headers. */
 #define NR_SETXATTRAT 463
 #define NR_GETXATTRAT 464
@@ -717,10 +722,7 @@ static void visit_xattr_args(const struct visit *v, struct task *t,
 		visit_range(v, a.value, a.size, true);
 }
 
-/*
- * Calls whose structures point further, or are longer than others; false: what
- * the table says is all there is.
- */
+/* CALL_NESTED; false: what the table says has to be looked at, too. */
 static bool visit_nested(const struct visit *v, struct task *t,
 			 const struct forward_call *call)
 {
@@ -777,7 +779,7 @@ static void visit_pointers(const struct visit *v, struct task *t,
 			visit_range(v, a, text_len(t, a), false);
 			break;
 		case '*':
-			visit_range(v, a, a ? STRUCT_LEN : 0, true);
+			visit_range(v, a, a ? STUB_STRUCT : 0, true);
 			break;
 		case 'b':
 		case 'B':
@@ -1158,7 +1160,7 @@ static int by_age(const void *a, const void *b)
 	return x->wanted < y->wanted ? -1 : x->wanted > y->wanted;
 }
 
-/* Pins of large mappings that this call does not need; sorted by age. */
+/* Pins of large mappings that no call needs; sorted by age. */
 static size_t find_cold(const struct settling *st, struct pin *out)
 {
 	const struct mm *mm = st->s.t->proc->mm;
@@ -1171,7 +1173,9 @@ static size_t find_cold(const struct settling *st, struct pin *out)
 		while (l < maps->n && maps->v[l].end <= pin->start)
 			l++;
 		if (l < maps->n && pin->wanted < mm->calls &&
-		    !is_small(&st->s, &maps->v[l]))
+		    !is_small(&st->s, &maps->v[l]) &&
+		    !forward_uses(st->s.tr, mm, (struct range){ pin->start,
+				  pin->end }))
 			out[n++] = *pin;
 	}
 	qsort(out, n, sizeof(*out), by_age);
@@ -1194,6 +1198,9 @@ static int keep_budget(struct settling *st)
 	cold = calloc(mm->npins, sizeof(*cold));
 	if (!cold)
 		return -ENOMEM;
+	/* Who forwards by the stub from here on comes to us, and what the others
+	 * use can be seen. */
+	stub_forget_range(mm->ctl, 0, USER_END);
 	n = find_cold(st, cold);
 	/* A quarter more than has to go, or every call would do this. */
 	for (i = 0; i < n && !err && mm->n > tr->max_regions / 4 * 3; i++) {
@@ -1235,10 +1242,15 @@ static int pagemap_settle(struct tracer *tr, struct task *t,
 	struct settling st = { .s = { .tr = tr, .t = t, .pagemap = -1 } };
 	const struct range slot = { task_slot_gva(t),
 				    task_slot_gva(t) + SLOT_STRIDE };
+	const uint64_t first = memory_slot(&tr->memory, LANE_FIRST);
+	const uint64_t nlanes = (uint64_t)t->proc->nlanes;
+	const struct range lanes = { first, first + nlanes * SLOT_STRIDE };
 
 	t->proc->mm->calls++;
 	st.err = settle_fresh(&st);
 	want(&st, slot, true);
+	if (nlanes)
+		want(&st, lanes, true);
 	if (call)
 		visit_pointers(&(struct visit){ want, &st }, t, call);
 	if (!st.err)
@@ -1247,6 +1259,38 @@ static int pagemap_settle(struct tracer *tr, struct task *t,
 	if (!st.err && call && tr->verify)
 		verify_call(tr, t, call);
 	return st.err;
+}
+
+/* --- what the stub may count on -------------------------------------------- */
+
+/* The target's own, pinned: of a file's frames it has to be asked each time. */
+static bool is_own(const struct region *r)
+{
+	return !r->file && r->prot & PROT_READ && r->prot & PROT_WRITE;
+}
+
+/* A range that a call points to, with what there is of the kind around it. */
+static void tell_stub(void *ctx, struct range at, bool written)
+{
+	const struct mm *mm = ctx;
+	const struct region *r = mm_find(mm, at.start), *first, *last;
+
+	(void)written;
+	if (stub_shadowed(mm->ctl, at) || !r || r->start > at.start ||
+	    !is_own(r))
+		return;
+	for (first = r; first > mm->v && is_own(first - 1) &&
+			first[-1].end == first->start; first--)
+		;
+	for (last = r; last + 1 < mm->v + mm->n && is_own(last + 1) &&
+		       last[1].start == last->end; last++)
+		;
+	stub_learn_shadowed(mm->ctl, (struct range){ first->start, last->end });
+}
+
+static void pagemap_told(struct task *t, const struct forward_call *call)
+{
+	visit_pointers(&(struct visit){ tell_stub, t->proc->mm }, t, call);
 }
 
 /* --- calls --------------------------------------------------------------- */
@@ -1562,5 +1606,6 @@ const struct source pagemap_source = {
 	.fork = pagemap_fork,
 	.map_private = pagemap_map_private,
 	.settle = pagemap_settle,
+	.told = pagemap_told,
 	.answered = pagemap_answered,
 };

@@ -49,6 +49,8 @@ enum call_flags {
 	CALL_OWN_FD	= 1 << 6,
 	/* May change where names lead, by a symbolic link or a mount. */
 	CALL_NAMES	= 1 << 7,
+	/* What it points to points further, or is longer than others'. */
+	CALL_NESTED	= 1 << 8,
 };
 
 struct call {

@@ -38,10 +38,11 @@
  * file server is not taken for dead. A daemon that died takes its sessions
  * with it (PR_SET_PDEATHSIG) and falls silent, and a new one has another
  * number in the header. The guest advances the beat of its channel, by its
- * keeper: run itself may be stopped (^Z) for as long as its user likes. Both kinds of silence are measured as what the listener has seen of
- * it: time in which the listener was not running itself does not count, for
- * the machine may have been paused. A claim that comes with another boot id
- * says that all sessions of the boot before are over.
+ * keeper: run itself may be stopped (^Z) for as long as its user likes. Both
+ * kinds of silence are measured as what the listener has seen of it: time in
+ * which the listener was not running itself does not count, for the machine
+ * may have been paused. A claim that comes with another boot id says that all
+ * sessions of the boot before are over.
  *
  * The guest is hostile: of what it can write, the host uses rings (ring.c),
  * compares nonces, and looks whether beats change. What it writes into the

@@ -4,9 +4,10 @@
  *
  * Fixed-size little-endian structs (DESIGN 8). The guest side asks, the host
  * side answers every request but MSG_RING with one MSG_REPLY or MSG_REPLY_TEXT,
- * in order; MSG_GONE comes unasked. Every message has one size, given by its type: anything else ends
- * the session. Descriptors travel beside a message where the transport can
- * carry them (loopback): which message carries how many is said with it.
+ * in order; MSG_GONE comes unasked. Every message has one size, given by its
+ * type: anything else ends the session. Descriptors travel beside a message
+ * where the transport can carry them (loopback): which message carries how many
+ * is said with it.
  */
 #ifndef WIRE_MSG_H
 #define WIRE_MSG_H

@@ -249,7 +249,8 @@ start_run() {
 }
 
 # With run and its keeper both killed, nobody in the guest says that the session
-# is over: the host takes 30 s of silence for it (GUEST_SILENT_MS).
+# is over, or takes its channel back: the host takes 30 s of silence for it
+# (GUEST_SILENT_MS).
 host_patience() {
 	if did keeper-KILL && did 'run-*'; then
 		echo 45
@@ -283,7 +284,8 @@ check_round() {
 	start_vm
 	start_daemon
 	eventually 10 guest_clean || fail "left in the guest"
-	eventually 10 channels_free || fail "channels are taken"
+	eventually "$(host_patience)" channels_free ||
+		fail "channels are taken"
 	[ "$(guest "$BUILD/static/darkshadow" run --transport shm --timeout 20 \
 		--forward "path:$guest_dir=$work/files" -- \
 		cat "$guest_dir/a" 2>"$work/run.err")" = hello ] ||
