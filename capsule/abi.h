@@ -103,7 +103,6 @@
 #define SLOT_R13	288
 #define SLOT_R14	296
 #define SLOT_R15	304
-#define SLOT_SPIN_VM	1000		/* SLOT_SPIN_MAX in a VM */
 #define SLOT_PAUSE_MIN_NS 50000
 #define SLOT_PAUSE_MAX_NS 8000000
 #define SLOT_ASIDE	0x800	/* for what must leave the scratch alone */
@@ -125,9 +124,11 @@
 /*
  * Cycles of the time stamp counter: an executor that slept for less looks for
  * its next request for a while; if it had looked for this one in vain, for a
- * quarter of that. Some 0.15 ms: a wake-up across cores may take half of it.
+ * quarter of that. Some 0.15 ms: a wake-up across cores may take half of it. By
+ * the tracer in a VM it takes more than that: 5 ms.
  */
 #define EXECUTOR_SOON	400000
+#define EXECUTOR_SOON_VM (32 * EXECUTOR_SOON)
 
 /*
  * The segment whose limit is the number of the processor, and from bit 12 on that
@@ -449,7 +450,8 @@ struct capsule_header {
 	uint32_t syscall;	/* any `syscall` instruction */
 	uint32_t batch;		/* as in the gate */
 	uint32_t executor;	/* r12: slot, r13d: last req_seq seen, rsp:
-				 * looks before it sleeps, rbx: of them, now */
+				 * looks before it sleeps, odd in a VM, rbx: of
+				 * them, now */
 	uint32_t taken;		/* r13d has moved: the request is under way */
 	uint32_t called;	/* after the `syscall` made for the target */
 	uint32_t exit;		/* ends the thread */

@@ -13,9 +13,10 @@
  * Executors run on their own.
  *
  * An executor: r12 slot, r13d the last req_seq seen, r15d a signal (abi.h), rsp
- * how often it looks for a request before it sleeps, and rbx how often this
- * time: not at all where the last one was long in coming. Every field of the
- * slot is read once: the target may change it meanwhile.
+ * how often it looks for a request before it sleeps, an odd number where its
+ * target is in a VM, and rbx how often this time: not at all where the last one
+ * was long in coming. Every field of the slot is read once: the target may
+ * change it meanwhile.
  */
 #include <asm/unistd_64.h>
 #include "abi.h"
@@ -69,7 +70,11 @@ executor_sleep:
 	shl	$32, %rdx
 	lea	(%rdx,%rax), %r14		/* when */
 	mov	$EXECUTOR_SOON, %ebp
-	mov	$EXECUTOR_SOON / 4, %eax
+	mov	$EXECUTOR_SOON_VM, %eax
+	test	$1, %spl
+	cmovnz	%eax, %ebp
+	mov	%ebp, %eax
+	shr	$2, %eax
 	test	%rbx, %rbx			/* looked for in vain? */
 	cmovnz	%eax, %ebp
 1:	lock btsl $0, SLOT_REQ_SEQ(%r12)

@@ -231,6 +231,16 @@ run-qemu" ]
 	budget
 }
 
+@test "what a hot call needs is not forgotten" {
+	export DS_VM_DIR=$VMS/uml
+	guest env VICTIM_SHADOWED=1 VICTIM_SLOW=5 "$DS_STATIC" run --stats \
+		--huge=0 --max-regions 500 -- "$VICTIMS/fast" /mnt/vm-host \
+		far_apart 2>&1 | tee "$TESTDIR/stats"
+	[ "${PIPESTATUS[0]}" -eq 0 ]
+	grep -q 'budget: [0-9]* regions dropped' "$TESTDIR/stats"
+	grep -q 'fast: .* [0-9][0-9]* calls forwarded' "$TESTDIR/stats"
+}
+
 @test "files that shrink, memory of odd kinds and in far places" {
 	odd() {
 		run -0 guest env VICTIM_SHADOWED=1 \

@@ -15,12 +15,13 @@ static uint64_t now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 }
 
-uint32_t spin_looks(unsigned int us)
+uint32_t spin_looks(unsigned int us, bool elsewhere)
 {
 	uint64_t began, took, least = UINT64_MAX;
 	cpu_set_t set;
 
-	if (sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) < 2)
+	if (!elsewhere && sched_getaffinity(0, sizeof(set), &set) == 0 &&
+	    CPU_COUNT(&set) < 2)
 		return 0;
 	/* The quickest of some: the others were interrupted. */
 	for (int i = 0; i < 3; i++) {

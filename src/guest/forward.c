@@ -421,7 +421,7 @@ static void publish(struct tracer *tr, struct task *t, uint32_t op,
 	s->newfd = (uint32_t)newfd;
 	memcpy(s->args, args, sizeof(s->args));
 	s->signal = 0;
-	s->spin = s->spin_max = tracer_in_vm(tr) ? SLOT_SPIN_VM : 0;
+	s->spin = s->spin_max = tracer_in_vm(tr) ? tr->spin : 0;
 	s->pause_s = 0;
 	s->pause_ns = tracer_in_vm(tr) ? SLOT_PAUSE_MIN_NS : 0;
 	t->seq += 2;
@@ -445,7 +445,7 @@ static int await_word(const struct tracer *tr, uint32_t *word, uint32_t seen,
 			return 0;
 		seen = old | 1;
 	} else {
-		for (int i = 0; i < SLOT_SPIN_VM; i++) {
+		for (uint32_t i = 0; i < tr->spin; i++) {
 			if (__atomic_load_n(word, __ATOMIC_ACQUIRE) != seen)
 				return 0;
 			__builtin_ia32_pause();

@@ -30,7 +30,7 @@
  * A target's thread looks so long for the answer before it sleeps. Longer than
  * it takes to wake an executor, or both would be asleep whenever one is.
  */
-#define LANE_SPIN_US 200
+#define SPIN_US 200
 
 struct run_options {
 	struct rules forward;
@@ -544,6 +544,7 @@ static int run_command(const struct run_options *o, struct tracer *tr)
 	const char *what;
 	int err = launch(tr, o->command, &what);
 
+	tr->spin = spin_looks(SPIN_US, tracer_in_vm(tr));
 	if (err) {
 		log_err("%s: %s", what, strerror(-err));
 		return EXIT_OWN_FAILURE;
@@ -580,7 +581,6 @@ int run_main(int argc, char **argv, sibling_fn sibling_main)
 	tr.no_pins = o.no_pins;
 	tr.patching = !o.no_patch;
 	tr.generation = 1;
-	tr.spin = spin_looks(LANE_SPIN_US);
 	stub_rules_init(&tr.stub_rules);
 	tr.max_regions = o.max_regions;
 	if (prepare(&o, &tr, &sibling) == 0)

@@ -668,7 +668,7 @@ static void add_lane(struct tracer *tr, struct task *t)
 	if (!lane)
 		return;
 	lane->req_seq = lane->resp_seq = 0;
-	lane->spin = lane->spin_max = tracer_in_vm(tr) ? SLOT_SPIN_VM : tr->spin;
+	lane->spin = lane->spin_max = tr->spin;
 	lane->pause_s = 0;
 	p->lanes[p->nlanes++] = lane;
 	/* Others have executors, and so must this one. In a VM the shadow has to

@@ -204,8 +204,7 @@ struct tracer {
 	bool patching;
 	uint32_t generation;	/* of what stubs know of names */
 	unsigned int moving;	/* threads in a call that may change them */
-	uint32_t spin;		/* looks before a thread sleeps (lanes, but not
-				 * in a VM) */
+	uint32_t spin;		/* looks at an answer before one sleeps */
 	struct stop *stops;	/* owned: reported, and yet to be handled */
 	size_t nstops, stops_cap;
 	bool told_dead;		/* "the daemon is gone" has been said */

@@ -475,7 +475,9 @@ static int session_serve(struct session *s)
 	}
 	if (reply.reply_text.text[0])
 		reply.type = MSG_REPLY_TEXT;
-	if (m.type != MSG_RING)
+	if (m.type == MSG_RING)
+		backoff_rest(&s->t.backoff);
+	else
 		err = transport_send(&s->t, &reply,
 				     m.type == MSG_GETFD ? fd : -1);
 	if (reply.reply.error == -EPROTO)

@@ -442,7 +442,7 @@ int nursery_new(const struct rules *policy, const struct ram *ram,
 		return -ENOMEM;
 	s = &n->first;
 	n->ram = ram;
-	n->spin = spin_looks(EXECUTOR_SPIN_US);
+	n->spin = spin_looks(EXECUTOR_SPIN_US, false);
 	n->listener = s->pidfd = s->ctl_fd = s->cpu = -1;
 	if (sched_getaffinity(0, sizeof(n->cpus), &n->cpus) < 0)
 		CPU_ZERO(&n->cpus);
@@ -981,13 +981,24 @@ static int map_slot(const struct ram *ram, uint64_t gpa, uint32_t **out)
 	return 0;
 }
 
+/*
+ * It begins on our core, and we make room: the guest is busy on another. Left to
+ * the scheduler it may come to wait behind the guest, which waits for it.
+ */
 void shadow_ring(struct shadow *s, uint32_t thread)
 {
 	struct executor *e = find_executor(s, thread);
+	cpu_set_t here;
 
-	if (e && e->slot)
-		syscall(SYS_futex, e->slot + SLOT_REQ_SEQ / sizeof(*e->slot),
-			FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+	if (!e || !e->slot)
+		return;
+	CPU_ZERO(&here);
+	CPU_SET(sched_getcpu(), &here);
+	sched_setaffinity(e->tid, sizeof(here), &here);
+	syscall(SYS_futex, e->slot + SLOT_REQ_SEQ / sizeof(*e->slot),
+		FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+	sched_setaffinity(e->tid, sizeof(s->nursery->cpus), &s->nursery->cpus);
+	sched_yield();
 }
 
 int shadow_thread_new(struct shadow *s, uint32_t thread, uint64_t slot,
@@ -1031,7 +1042,7 @@ int shadow_thread_new(struct shadow *s, uint32_t thread, uint64_t slot,
 		regs.r12 = slot;
 		regs.r13 = seq & ~1u;
 		regs.r15 = 0;
-		regs.rsp = s->nursery->spin;
+		regs.rsp = (s->nursery->spin & ~1ULL) | (slot_gpa != 0);
 		regs.rbx = 0;
 		err = remote_set_regs(e->tid, &regs);
 	}

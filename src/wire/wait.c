@@ -46,6 +46,11 @@ void backoff_active(struct backoff *b)
 	b->active_ns = wait_now_ns();
 }
 
+void backoff_rest(struct backoff *b)
+{
+	b->active_ns = wait_now_ns() - SPIN_NS;
+}
+
 bool backoff_spins(const struct backoff *b)
 {
 	return b->spins && wait_now_ns() - b->active_ns < SPIN_NS;

@@ -27,6 +27,8 @@ uint64_t wait_now_ns(void);		/* CLOCK_MONOTONIC */
 void backoff_init(struct backoff *b, uint64_t busy_max_ns,
 		  uint64_t idle_max_ns);
 void backoff_active(struct backoff *b);
+/* backoff_rest() - no spinning for what just happened: others need the core */
+void backoff_rest(struct backoff *b);
 /* backoff_spins() - is this still the moment to spin? */
 bool backoff_spins(const struct backoff *b);
 /* backoff_step() - how long to sleep now, ns */

@@ -522,9 +522,160 @@ static void read_into(void)
 	}
 }
 
-#define MAPPERS 3
+/* --- hot calls whose memory changes ------------------------------------------- */
+
+#define PART 100
+
+static void reads_to(unsigned char *p)
+{
+	for (int i = 0; i < 3; i++) {
+		p[0] = p[PART - 1] = 0;
+		same(pread(data, p, PART, i), PART);
+		pattern_check(p, PART, (uint64_t)i, "read");
+	}
+}
+
+static void reads_not_to(unsigned char *p)
+{
+	for (int i = 0; i < 3; i++)
+		refused(pread(data, p, PART, i), EFAULT);
+}
+
+/* What the host reads is where the program finds it, or nowhere. */
+static void changed(void)
+{
+	unsigned char *p, *q;
+	pid_t pid;
+
+	warm();
+	for (int i = 0; i < fewer(WARM); i++) {
+		p = fresh(16384);
+		reads_to(p + 4096 - PART / 2);
+		sys(mprotect(p, 4096, PROT_READ));
+		reads_not_to(p);
+		reads_to(p + 4096);
+		sys(mprotect(p, 4096, PROT_READ | PROT_WRITE));
+		reads_to(p);
+		sys(madvise(p, 8192, MADV_DONTNEED));
+		same(p[0] + p[4096], 0);
+		reads_to(p);
+		q = mmap(p, 4096, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+		same(q == p ? p[0] : -1, 0);
+		reads_to(p);
+		q = mremap(p, 16384, 16384, MREMAP_MAYMOVE | MREMAP_FIXED,
+			   fresh(16384));
+		check(q != MAP_FAILED, "mremap: %s", strerror(errno));
+		pattern_check(q, PART, 2, "moved");
+		reads_to(q);
+		reads_not_to(p);
+		spawned(pid) {
+			pattern_check(q, PART, 2, "copied");
+			reads_to(q + 8192);
+			memset(q, 1, 16384);
+		}
+		reap(pid);
+		pattern_check(q, PART, 2, "the child's");
+		same(q[8192], 0);
+		reads_to(q);
+		sys(munmap(q, 16384));
+		reads_not_to(q);
+	}
+}
 
 static atomic_bool enough;
+
+static void *reads_beside(void *arg)
+{
+	while (!atomic_load(&enough)) {
+		reads_to(arg);
+		reads_to((unsigned char *)arg + 4096 - PART);
+	}
+	return NULL;
+}
+
+/* Pages 0 and 3 are read into all the time, by calls that never fail. */
+static void changed_beside(void)
+{
+	unsigned char *p = fresh(16384), *mid = p + 4096;
+	pthread_t thread[2];
+
+	warm();
+	for (int i = 0; i < 2; i++)
+		same(pthread_create(&thread[i], NULL, reads_beside,
+				    p + i * 12288), 0);
+	for (int i = 0; i < fewer(200); i++) {
+		reads_to(mid + i);
+		switch (i % 4) {
+		case 0:
+			sys(munmap(mid, 8192));
+			reads_not_to(mid);
+			check(mmap(mid, 8192, PROT_READ | PROT_WRITE,
+				   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+				   0) == mid, "mmap: %s", strerror(errno));
+			break;
+		case 1:
+			sys(mprotect(mid, 8192, PROT_READ));
+			reads_not_to(mid);
+			sys(mprotect(mid, 8192, PROT_READ | PROT_WRITE));
+			break;
+		case 2:
+			sys(madvise(mid, 8192, MADV_DONTNEED));
+			same(mid[i], 0);
+			break;
+		case 3:
+			nap_ms(1);
+		}
+	}
+	atomic_store(&enough, true);
+	for (int i = 0; i < 2; i++)
+		same(pthread_join(thread[i], NULL), 0);
+}
+
+#define FAR (64UL << 20)
+
+static void *reads_far_apart(void *arg)
+{
+	uint64_t at = (uintptr_t)arg;
+
+	for (int i = 0; i < fewer(2000); i++) {
+		at = at * 6364136223846793005 + 1442695040888963407;
+		reads_to((unsigned char *)arg +
+			 (at >> 33) % (FAR / 4 - PART));
+	}
+	return NULL;
+}
+
+/* More than is kept present, or mapped, at once. */
+static void far_apart(void)
+{
+	unsigned char *p;
+	pthread_t thread[4];
+
+	warm();
+	p = mmap(NULL, FAR, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	check(p != MAP_FAILED, "mmap: %s", strerror(errno));
+	/* A quarter each: they have no byte in common. */
+	for (int i = 0; i < 4; i++)
+		same(pthread_create(&thread[i], NULL, reads_far_apart,
+				    p + (size_t)i * FAR / 4), 0);
+	for (int i = 0; i < 4; i++)
+		same(pthread_join(thread[i], NULL), 0);
+}
+
+/* Who has not been asked for a while sleeps, and is woken. */
+static void napping(void)
+{
+	warm();
+	for (int i = 0; i < WARM; i++) {
+		nap_ms(i % 8);
+		preads(data, 3);
+	}
+}
+
+#define MAPPERS 3
+
 static _Atomic(unsigned char *) shown[MAPPERS];
 
 static void *maps_and_unmaps(void *arg)
@@ -684,7 +835,8 @@ int main(int argc, char **argv)
 		CASE(spawned_true), CASE(threads), CASE(blocked_beside),
 		CASE(own_filter), CASE(rewritten), CASE(replaced), CASE(ticks),
 		CASE(mapped), CASE(in_parts), CASE(read_into),
-		CASE(mapped_forked), CASE(mapped_signalled),
+		CASE(changed), CASE(changed_beside), CASE(far_apart),
+		CASE(napping), CASE(mapped_forked), CASE(mapped_signalled),
 	};
 
 	return VICTIM_MAIN(argc, argv, cases);
