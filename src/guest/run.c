@@ -542,9 +542,11 @@ static int run_command(const struct run_options *o, struct tracer *tr)
 {
 	const double began = now_seconds();
 	const char *what;
-	int err = launch(tr, o->command, &what);
+	int err;
 
+	/* Before the command begins: then it shares a core with us. */
 	tr->spin = spin_looks(SPIN_US, tracer_in_vm(tr));
+	err = launch(tr, o->command, &what);
 	if (err) {
 		log_err("%s: %s", what, strerror(-err));
 		return EXIT_OWN_FAILURE;
