@@ -77,8 +77,8 @@ executor_sleep:
 	shr	$2, %eax
 	test	%rbx, %rbx			/* looked for in vain? */
 	cmovnz	%eax, %ebp
-1:	lock btsl $0, SLOT_REQ_SEQ(%r12)
-	mov	SLOT_REQ_SEQ(%r12), %edx
+	lock btsl $0, SLOT_REQ_SEQ(%r12)
+1:	mov	SLOT_REQ_SEQ(%r12), %edx
 	mov	%edx, %eax
 	and	$-2, %eax
 	cmp	%r13d, %eax

@@ -298,13 +298,15 @@ no_slow_disk() {
 	direct() {
 		local how run
 
-		for how in munmap dontneed remap replace; do
+		for how in munmap dontneed remap replace \
+			"munmap /mnt/vm-host/other" "remap /mnt/vm-host/other"; do
 			slow_disk "$HOST/disk" "$VMS/below"
 			head -c 64K /dev/zero >"$HOST/disk/file"
 			sync -f "$HOST/disk/file"
 			fsfreeze -f "$VMS/below"
+			# shellcheck disable=SC2086	# two words, perhaps
 			ds_run -- "$VICTIMS/direct" /mnt/vm-host/disk/file \
-				/mnt/vm-host/sign "$how" &
+				/mnt/vm-host/sign $how &
 			run=$!
 			eventually test -d "$HOST/sign"
 			fsfreeze -u "$VMS/below"

@@ -108,8 +108,13 @@ static int tell_map(struct tracer *tr, struct proc *p)
 		}
 		if (!err)
 			err = client_request(&tr->client, &m, -1, NULL);
-		if (err)
+		if (err) {
+			/* It has yet to hear of them. */
+			for (uint32_t i = 0; i < m.map.n; i++)
+				mm_view_add(&p->view, m.map.v[i].gva,
+					    m.map.v[i].gva + m.map.v[i].len);
 			return err;
+		}
 		tr->stats.map_requests++;
 		tr->stats.extents += m.map.n;
 	}
@@ -609,11 +614,14 @@ static void hold_lanes(struct tracer *tr, struct proc *p, struct range at)
 		const uint32_t seq = __atomic_load_n(&lane->req_seq,
 						     __ATOMIC_ACQUIRE) & ~1u;
 
-		if (p->held[i] || slot_answered(lane, seq) ||
+		if (slot_answered(lane, seq) ||
 		    !may_use(lane->nr, lane->args, at))
 			continue;
+		/* One that was held before has been answered: it goes on as
+		 * this one. */
+		if (!p->held[i])
+			tr->memory.pinner->held++;
 		p->held[i] = seq | 1;
-		tr->memory.pinner->held++;
 	}
 }
 
@@ -652,14 +660,20 @@ static void unhold_lanes(struct tracer *tr, struct proc *p)
 bool forward_uses(const struct tracer *tr, const struct mm *mm,
 		  struct range at)
 {
+	const struct proc *seen = NULL;
 	const struct task *t;
 	size_t pos = 0;
 
-	while ((t = idmap_next(&tr->tasks, &pos)))
-		if (t->proc->mm == mm &&
-		    (stub_uses(t->proc, at) ||
-		     (is_under_way(t) && call_uses(t->nr, t->args, at))))
+	while ((t = idmap_next(&tr->tasks, &pos))) {
+		if (t->proc->mm != mm)
+			continue;
+		if (is_under_way(t) && call_uses(t->nr, t->args, at))
 			return true;
+		/* Threads of one process mostly follow each other. */
+		if (t->proc != seen && stub_uses(t->proc, at))
+			return true;
+		seen = t->proc;
+	}
 	return false;
 }
 

@@ -76,8 +76,11 @@ static int last_cpu(pid_t tid)
 
 void placement_new_lane(struct tracer *tr, struct task *t, int lane)
 {
-	const int cpu = last_cpu(t->tid);
+	int cpu;
 
+	if (tracer_in_vm(tr))
+		return;
+	cpu = last_cpu(t->tid);
 	if (cpu >= 0)
 		keep_off(tr, t->proc, lane, (unsigned int)cpu);
 	tracer_hurry(tr);

@@ -325,11 +325,12 @@ void stub_learn_shadowed(struct stub_ctl *ctl, struct range at)
 		at.end = max_u64(at.end, r->end);
 		__atomic_store_n(&r->end, 0, __ATOMIC_SEQ_CST);
 	}
-	for (int i = 0; i < STUB_RANGES; i++) {
+	r = NULL;
+	for (int i = 0; i < STUB_RANGES && !r; i++)
+		if (!ctl->shadowed[i].end)
+			r = &ctl->shadowed[i];
+	if (!r)
 		r = &ctl->shadowed[ctl->next_shadowed++ % STUB_RANGES];
-		if (!r->end)
-			break;
-	}
 	set_range(r, at.start, at.end);
 }
 
@@ -1098,6 +1099,7 @@ bool stub_adopt(struct tracer *tr, struct task *t)
 	take_over(tr, t, lane);
 	tr->stats.adopted++;
 	/* The wake-up that the stub was about to make, or stop for. */
-	executor_ring(tr, t->proc, lane, index);
+	if (!slot_answered(lane, t->pending.seq))
+		executor_ring(tr, t->proc, lane, index);
 	return true;
 }

@@ -266,9 +266,10 @@ static void take_away(struct tracer *tr, struct mm *mm, struct range at)
 {
 	const struct region *r = mm_find(mm, at.start);
 
+	/* The stub may have been told of what is no region any more. */
 	stub_forget_range(mm->ctl, at.start, at.end);
 	if (r && r->start < at.end) {
-		remove_regions(tr, mm, at);
+		mm_remove(mm, at.start, at.end);
 		shadow_tell_all(tr, mm);
 	}
 	forward_hold(tr, mm, at);
@@ -1160,7 +1161,7 @@ static int by_age(const void *a, const void *b)
 	return x->wanted < y->wanted ? -1 : x->wanted > y->wanted;
 }
 
-/* Pins of large mappings that no call needs; sorted by age. */
+/* Pins of large mappings that this call does not need; sorted by age. */
 static size_t find_cold(const struct settling *st, struct pin *out)
 {
 	const struct mm *mm = st->s.t->proc->mm;
@@ -1173,9 +1174,7 @@ static size_t find_cold(const struct settling *st, struct pin *out)
 		while (l < maps->n && maps->v[l].end <= pin->start)
 			l++;
 		if (l < maps->n && pin->wanted < mm->calls &&
-		    !is_small(&st->s, &maps->v[l]) &&
-		    !forward_uses(st->s.tr, mm, (struct range){ pin->start,
-				  pin->end }))
+		    !is_small(&st->s, &maps->v[l]))
 			out[n++] = *pin;
 	}
 	qsort(out, n, sizeof(*out), by_age);
@@ -1187,7 +1186,7 @@ static int keep_budget(struct settling *st)
 	struct tracer *tr = st->s.tr;
 	struct mm *mm = st->s.t->proc->mm;
 	struct pin *cold cleanup_free = NULL;
-	size_t n, i, gone = 0;
+	size_t n, i, cut = 0, gone = 0;
 	int err;
 
 	if (mm->n <= tr->max_regions || !mm->npins)
@@ -1198,19 +1197,25 @@ static int keep_budget(struct settling *st)
 	cold = calloc(mm->npins, sizeof(*cold));
 	if (!cold)
 		return -ENOMEM;
+	n = find_cold(st, cold);
+	if (n == 0)
+		return 0;
 	/* Who forwards by the stub from here on comes to us, and what the others
 	 * use can be seen. */
 	stub_forget_range(mm->ctl, 0, USER_END);
-	n = find_cold(st, cold);
 	/* A quarter more than has to go, or every call would do this. */
 	for (i = 0; i < n && !err && mm->n > tr->max_regions / 4 * 3; i++) {
-		gone += regions_in(mm, cold[i].start, cold[i].end);
-		err = remove_regions(tr, mm, (struct range){ cold[i].start,
-				     cold[i].end });
+		const struct range at = { cold[i].start, cold[i].end };
+
+		if (forward_uses(tr, mm, at))
+			continue;
+		cold[cut++] = cold[i];
+		gone += regions_in(mm, at.start, at.end);
+		err = remove_regions(tr, mm, at);
 	}
 	shadow_tell_all(tr, mm);
-	while (i-- > 0)
-		unpin(tr, st->s.t, cold[i].start, cold[i].end);
+	while (cut-- > 0)
+		unpin(tr, st->s.t, cold[cut].start, cold[cut].end);
 	tr->stats.evicted += gone;
 	log_debug("process %d: %zu regions forgotten, %zu left", st->s.t->tid,
 		  gone, mm->n);

@@ -987,17 +987,23 @@ static int map_slot(const struct ram *ram, uint64_t gpa, uint32_t **out)
  */
 void shadow_ring(struct shadow *s, uint32_t thread)
 {
+	const cpu_set_t *all = &s->nursery->cpus;
 	struct executor *e = find_executor(s, thread);
+	const int cpu = sched_getcpu();
+	const bool moves = cpu >= 0 && cpu < CPU_SETSIZE && CPU_COUNT(all) > 1;
 	cpu_set_t here;
 
 	if (!e || !e->slot)
 		return;
-	CPU_ZERO(&here);
-	CPU_SET(sched_getcpu(), &here);
-	sched_setaffinity(e->tid, sizeof(here), &here);
+	if (moves) {
+		CPU_ZERO(&here);
+		CPU_SET(cpu, &here);
+		sched_setaffinity(e->tid, sizeof(here), &here);
+	}
 	syscall(SYS_futex, e->slot + SLOT_REQ_SEQ / sizeof(*e->slot),
 		FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
-	sched_setaffinity(e->tid, sizeof(s->nursery->cpus), &s->nursery->cpus);
+	if (moves)
+		sched_setaffinity(e->tid, sizeof(*all), all);
 	sched_yield();
 }
 
