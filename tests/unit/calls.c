@@ -197,7 +197,7 @@ static const struct {
 	{ SYS_execveat, "dp**t", CALL_TRACED | CALL_MEMORY | CALL_SPECIAL },
 	{ SYS_dup, "f", CALL_TRACED | CALL_FORWARD | CALL_NEWFD |
 			CALL_SPECIAL | CALL_OWN_FD },
-	{ SYS_fcntl, "fFx", CALL_TRACED | CALL_FORWARD | CALL_SPECIAL |
+	{ SYS_fcntl, "fF*", CALL_TRACED | CALL_FORWARD | CALL_SPECIAL |
 			    CALL_OWN_FD },
 	{ SYS_accept4, "f**x", CALL_TRACED | CALL_FORWARD | CALL_NEWFD |
 			       CALL_NET },
