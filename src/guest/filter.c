@@ -14,6 +14,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/bpf.h"
 #include "base/fd.h"
 #include "base/num.h"
 #include "capsule/abi.h"
@@ -21,81 +22,57 @@
 #include "wire/calls.h"
 
 #define X32_BIT		0x40000000u
-#define INSNS_MAX	1024
+#define LOAD_IP		offsetof(struct seccomp_data, instruction_pointer)
 
-struct program {
-	struct sock_filter v[INSNS_MAX];
-	unsigned short n;
+/* What becomes of a call, by its number. */
+enum leaf {
+	LEAF_ALLOW,		/* it is of no interest */
+	LEAF_TRACED,		/* ... but to us, wherever it is not our own */
+	LEAF_UNKNOWN,
 };
 
-static void put(struct program *p, struct sock_filter insn)
+/* A call from [at, at + size) ends here, with ALLOW; size: a power of two. */
+static void put_origin(struct bpf_prog *p, uint64_t at, uint32_t size)
 {
-	if (p->n < INSNS_MAX)
-		p->v[p->n++] = insn;
+	bpf_load(p, LOAD_IP);
+	bpf_put(p, BPF_ALU | BPF_AND | BPF_K, ~(size - 1), 0, 0);
+	bpf_put(p, BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)at, 0, 3);
+	bpf_load(p, LOAD_IP + 4);
+	bpf_if(p, BPF_JEQ, (uint32_t)(at >> 32), SECCOMP_RET_ALLOW);
 }
 
-#define STMT(code, k)		((struct sock_filter)BPF_STMT(code, k))
-#define JUMP(code, k, jt, jf)	((struct sock_filter)BPF_JUMP(code, k, jt, jf))
-#define LOAD(field) \
-	STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
-#define RETURN(what)		STMT(BPF_RET | BPF_K, what)
-
-/*
- * One test for every run of numbers of one kind, from low to high: the first
- * whose end lies above the number decides. Calls of no interest return here;
- * the others go on to the test of the instruction pointer, which follows
- * directly behind its own run, so no jump is longer than a few steps.
- */
-static void put_runs(struct program *p, uint64_t gate)
+static void put_program(struct bpf_prog *p, uint64_t gate)
 {
-	unsigned int from = 0;
+	uint8_t leaf[CALL_NR_MAX];
 
-	while (from < CALL_NR_MAX) {
-		const bool traced = call_is_traced(from);
-		unsigned int end = from;
-
-		while (end < CALL_NR_MAX && call_is_traced(end) == traced)
-			end++;
-		if (traced) {
-			put(p, JUMP(BPF_JMP | BPF_JGE | BPF_K, end, 7, 0));
-			put(p, LOAD(instruction_pointer));
-			put(p, STMT(BPF_ALU | BPF_AND | BPF_K,
-				    (uint32_t)~(TEXT_SIZE - 1)));
-			put(p, JUMP(BPF_JMP | BPF_JEQ | BPF_K,
-				    (uint32_t)gate, 0, 2));
-			put(p, STMT(BPF_LD | BPF_W | BPF_ABS,
-				    offsetof(struct seccomp_data,
-					     instruction_pointer) + 4));
-			put(p, JUMP(BPF_JMP | BPF_JEQ | BPF_K,
-				    (uint32_t)(gate >> 32), 1, 0));
-			put(p, RETURN(SECCOMP_RET_TRACE));
-			put(p, RETURN(SECCOMP_RET_ALLOW));
-		} else {
-			put(p, JUMP(BPF_JMP | BPF_JGE | BPF_K, end, 1, 0));
-			put(p, RETURN(SECCOMP_RET_ALLOW));
-		}
-		from = end;
-	}
+	for (uint32_t nr = 0; nr < CALL_NR_MAX; nr++)
+		leaf[nr] = call_is_traced(nr) ? LEAF_TRACED : LEAF_ALLOW;
+	bpf_load(p, offsetof(struct seccomp_data, arch));
+	bpf_put(p, BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0);
+	bpf_return(p, SECCOMP_RET_TRACE | 1);
+	bpf_load(p, offsetof(struct seccomp_data, nr));
+	bpf_switch(p, leaf, CALL_NR_MAX, LEAF_UNKNOWN);
+	bpf_leaf(p, LEAF_ALLOW);
+	bpf_return(p, SECCOMP_RET_ALLOW);
+	bpf_leaf(p, LEAF_TRACED);
+	put_origin(p, gate, TEXT_SIZE);
+	bpf_return(p, SECCOMP_RET_TRACE);
+	/* x32 calls have a bit far above every number of ours. */
+	bpf_leaf(p, LEAF_UNKNOWN);
+	bpf_if(p, BPF_JGE, 0x80000000u, SECCOMP_RET_TRACE);
+	bpf_if(p, BPF_JGE, X32_BIT, SECCOMP_RET_TRACE | 1);
+	bpf_return(p, SECCOMP_RET_TRACE);
 }
 
 int filter_install(uint64_t gate)
 {
-	struct program p = { .n = 0 };
+	struct bpf_prog p = { .n = 0 };
 	struct sock_fprog prog;
 
-	put(&p, LOAD(arch));
-	put(&p, JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0));
-	put(&p, RETURN(SECCOMP_RET_TRACE | 1));
-	put(&p, LOAD(nr));
-	put_runs(&p, gate);
-	/* x32 calls have a bit far above every number of ours. */
-	put(&p, JUMP(BPF_JMP | BPF_JGE | BPF_K, 0x80000000u, 2, 0));
-	put(&p, JUMP(BPF_JMP | BPF_JGE | BPF_K, X32_BIT, 0, 1));
-	put(&p, RETURN(SECCOMP_RET_TRACE | 1));
-	put(&p, RETURN(SECCOMP_RET_TRACE));
-	if (p.n >= INSNS_MAX)
+	put_program(&p, gate);
+	if (p.n > BPF_INSNS_MAX)
 		return -E2BIG;
-	prog = (struct sock_fprog){ .len = p.n, .filter = p.v };
+	prog = (struct sock_fprog){ .len = (unsigned short)p.n, .filter = p.v };
 	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog) == 0)
 		return 0;
 	if (errno != EACCES)
@@ -111,16 +88,10 @@ int filter_install(uint64_t gate)
 
 #define PREAMBLE 7
 
-static void put_preamble(struct program *p, uint64_t gate)
+static void put_preamble(struct bpf_prog *p, uint64_t gate)
 {
-	put(p, LOAD(instruction_pointer));
-	put(p, STMT(BPF_ALU | BPF_AND | BPF_K, (uint32_t)~(GATE_SIZE - 1)));
-	put(p, JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)gate, 0, 3));
-	put(p, STMT(BPF_LD | BPF_W | BPF_ABS,
-		    offsetof(struct seccomp_data, instruction_pointer) + 4));
-	put(p, JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)(gate >> 32), 0, 1));
-	put(p, RETURN(SECCOMP_RET_ALLOW));
-	put(p, STMT(BPF_LD | BPF_IMM, 0));	/* as a program finds it */
+	put_origin(p, gate, GATE_SIZE);
+	bpf_put(p, BPF_LD | BPF_IMM, 0, 0, 0);	/* as a program finds it */
 }
 
 /* The program's filter behind the preamble, to be freed; NULL: unreadable. */
@@ -129,7 +100,7 @@ static struct sock_filter *with_preamble(struct task *t,
 {
 	const size_t size = prog->len * sizeof(struct sock_filter);
 	struct sock_filter *v = malloc(PREAMBLE * sizeof(*v) + size);
-	struct program pre = { .n = 0 };
+	struct bpf_prog pre = { .n = 0 };
 
 	if (!v)
 		return NULL;

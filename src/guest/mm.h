@@ -99,7 +99,7 @@ struct mm {
 	struct pin *pins;	/* in a VM: owned, sorted, disjoint */
 	size_t npins, pins_cap;
 	uint64_t calls;		/* in a VM: that were settled */
-	struct idmap sites;	/* that were looked at */
+	struct idmap sites;	/* enum site_state (patch.c), by a hash */
 };
 
 /* What all address spaces of a run share. */

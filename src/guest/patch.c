@@ -622,6 +622,27 @@ static int patch_at(struct tracer *tr, struct task *t, uint64_t site,
 	return 0;
 }
 
+/*
+ * Most sites of a program's start are passed once: a stop takes less than to
+ * decode what surrounds the site. mm->sites says how it stands with one.
+ */
+enum site_state {
+	SITE_NEW,	/* not in the map */
+	SITE_PASSED,	/* once */
+	SITE_SETTLED,	/* it has been decided what becomes of it */
+};
+
+static enum site_state site_state(const struct mm *mm, uint32_t key)
+{
+	return (enum site_state)(uintptr_t)idmap_get(&mm->sites, key);
+}
+
+static void site_set(struct mm *mm, uint32_t key, enum site_state state)
+{
+	/* Failing, it is looked at again. */
+	(void)idmap_put(&mm->sites, key, (void *)(uintptr_t)state);
+}
+
 bool patch_site(struct tracer *tr, struct task *t)
 {
 	const uint64_t site = t->regs.rip - SYSCALL_LEN;
@@ -636,8 +657,16 @@ bool patch_site(struct tracer *tr, struct task *t)
 	if (!tr->site_decoder || !mm->patches.text ||
 	    patch_of_tramp(mm, t->regs.rip))
 		return false;
-	if (idmap_get(&mm->sites, key))
+	switch (site_state(mm, key)) {
+	case SITE_NEW:
+		tr->stats.passed++;
+		site_set(mm, key, SITE_PASSED);
 		return false;
+	case SITE_PASSED:
+		break;
+	case SITE_SETTLED:
+		return false;
+	}
 	line = line_of(t, site);
 	if (!may_patch(line, site) ||
 	    task_read(t, site - AROUND, code, sizeof(code)) != sizeof(code))
@@ -661,7 +690,7 @@ bool patch_site(struct tracer *tr, struct task *t)
 		log_debug("process %d: the site at %#lx is not patched: %s",
 			  t->tid, site, found ?
 			  sites_verdict_name(found->verdict) : "not its file's");
-	(void)idmap_put(&mm->sites, key, mm);
+	site_set(mm, key, SITE_SETTLED);
 	return false;
 }
 

@@ -86,6 +86,7 @@ void patches_fini(struct memory *memory, struct patches *patches);
 /*
  * patch_site() - make the site that the task has stopped behind a patch
  *
+ * That is the second time that it stops there, in this address space.
  * The task's registers, t->regs, may have to go on in the trampoline then. true:
  * the call comes again, from there.
  */

@@ -408,9 +408,9 @@ static void print_stats(const struct tracer *tr, double seconds)
 	fprintf(f, "darkshadow: calls: %lu forwarded, %lu looked at and local,"
 		" %lu injected, %lu cancelled\n", s->forwarded, s->local,
 		s->native, s->cancelled);
-	fprintf(f, "darkshadow: fast: %lu sites patched, %lu calls forwarded,"
-		" %lu of them interrupted\n", s->patches, s->fast,
-		s->adopted);
+	fprintf(f, "darkshadow: fast: %lu sites passed, %lu sites patched, %lu"
+		" calls forwarded, %lu of them interrupted\n", s->passed,
+		s->patches, s->fast, s->adopted);
 	fprintf(f, "darkshadow: targets: %lu processes, %lu threads; %lu"
 		" shadows, %lu executors\n", s->processes, s->threads,
 		s->shadows, s->executors);
@@ -426,7 +426,7 @@ static void print_stats(const struct tracer *tr, double seconds)
 	fprintf(f, "darkshadow: control stream: %lu bytes sent, %lu bytes"
 		" received\n", tr->client.t.bytes_sent,
 		tr->client.t.bytes_received);
-	fprintf(f, "darkshadow: sites: %lu seen", sites);
+	fprintf(f, "darkshadow: sites: %lu decoded", sites);
 	for (int i = 0; i < SITE_VERDICTS; i++)
 		if (s->sites[i])
 			fprintf(f, ", %lu %s", s->sites[i],

@@ -494,7 +494,8 @@ void stub_discard_young(struct mm *mm)
 	for (int i = 0; mm->ctl && i < STUB_YOUNG; i++) {
 		const struct stub_young *y = &mm->ctl->young[i];
 
-		if (range_inside(y->off, y->room, mm->memory->arena.next))
+		if (y->room && range_inside(y->off, y->room,
+					    mm->memory->arena.next))
 			arena_discard(&mm->memory->arena, y->off, y->room);
 	}
 }

@@ -158,7 +158,8 @@ struct stats {
 	uint64_t sites[SITE_VERDICTS], idioms[SITE_IDIOMS];
 	uint64_t verified, stale;	/* pages (--verify) */
 	uint64_t evicted;	/* regions that were over the budget */
-	uint64_t patches;	/* sites, counted in each process */
+	uint64_t passed;	/* sites, counted in each process, */
+	uint64_t patches;	/* ... that have been patched */
 	uint64_t fast;		/* calls that the stub forwarded */
 	uint64_t adopted;	/* of them, ended by the tracer */
 };

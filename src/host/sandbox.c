@@ -60,6 +60,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/bpf.h"
 #include "base/fd.h"
 #include "base/num.h"
 #include "capsule/abi.h"
@@ -761,55 +762,6 @@ int sandbox_enter(const struct rules *policy, unsigned int uid,
 #define ALLOW		SECCOMP_RET_ALLOW
 #define REFUSE(errnum)	(SECCOMP_RET_ERRNO | (errnum))
 
-struct prog {
-	struct sock_filter v[BPF_MAXINSNS];
-	size_t n;		/* goes on counting beyond what fits */
-};
-
-static void put(struct prog *p, uint16_t code, uint32_t k, uint8_t jt,
-		uint8_t jf)
-{
-	if (p->n < ARRAY_SIZE(p->v))
-		p->v[p->n] = (struct sock_filter){ code, jt, jf, k };
-	p->n++;
-}
-
-static void put_load(struct prog *p, size_t offset)
-{
-	put(p, BPF_LD | BPF_W | BPF_ABS, (uint32_t)offset, 0, 0);
-}
-
-/* put_if() - end with the action if the comparison with k holds */
-static void put_if(struct prog *p, uint16_t cmp, uint32_t k, uint32_t action)
-{
-	put(p, BPF_JMP | cmp | BPF_K, k, 0, 1);
-	put(p, BPF_RET | BPF_K, action, 0, 0);
-}
-
-static void put_else(struct prog *p, uint32_t action)
-{
-	put(p, BPF_RET | BPF_K, action, 0, 0);
-}
-
-/*
- * put_arg() - call nr ends here: with hit if an argument's low word compares
- * with one of the values, else with miss
- *
- * Longest is 2 n + 2 instructions, within a jump's 255 for the lists below.
- */
-static void put_arg(struct prog *p, uint32_t nr, unsigned int arg,
-		    uint16_t cmp, const uint32_t *values, uint8_t n,
-		    uint32_t hit, uint32_t miss)
-{
-	uint8_t i;
-
-	put(p, BPF_JMP | BPF_JEQ | BPF_K, nr, 0, (uint8_t)(2 * n + 2));
-	put_load(p, offsetof(struct seccomp_data, args) + 8 * arg);
-	for (i = 0; i < n; i++)
-		put_if(p, cmp, values[i], hit);
-	put_else(p, miss);
-}
-
 /* What regular files, directories and the streams of sockets have, and what
  * asks for a terminal. */
 static const uint32_t file_requests[] = {
@@ -857,90 +809,135 @@ static bool forwards(const struct rules *policy, uint64_t nr)
 	       rules_has(policy, RULE_ALL);
 }
 
+enum { LEAF_REFUSE, LEAF_ALLOW, LEAF_OTHER, LEAF_ARG };
+
 /*
- * put_head() - only this architecture's calls get past here
- *
- * x32 calls bear the same architecture, but a bit in their numbers, which are
- * compared whole, keeps them from being any call that is allowed.
+ * A call whose verdict is hit if the low word of an argument compares with one
+ * of the values, else miss.
  */
-static void put_head(struct prog *p)
-{
-	put_load(p, offsetof(struct seccomp_data, arch));
-	put(p, BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0);
-	put_else(p, SECCOMP_RET_KILL_PROCESS);
-	put_load(p, offsetof(struct seccomp_data, nr));
-}
-
-/* put_calls() - what an executor may do; falls through for anything else */
-static void put_calls(struct prog *p, const struct rules *policy)
-{
-	bool all = rules_has(policy, RULE_ALL);
+struct arg_test {
 	uint32_t nr;
-	size_t i;
+	unsigned int arg;
+	uint16_t cmp;
+	const uint32_t *values;		/* borrowed */
+	size_t n;
+	uint32_t hit, miss;
+};
 
-	/* Calls by their arguments first: their blocks end with a verdict. */
-	if (!all && !rules_has(policy, RULE_DEV) && forwards(policy, SYS_ioctl))
-		put_arg(p, SYS_ioctl, 1, BPF_JEQ, file_requests,
-			ARRAY_SIZE(file_requests), ALLOW, REFUSE(ENOTTY));
-	if (!all)
-		put_arg(p, SYS_fcntl, 1, BPF_JEQ, owner_commands,
-			ARRAY_SIZE(owner_commands), REFUSE(EPERM), ALLOW);
-	else
-		put_if(p, BPF_JEQ, SYS_fcntl, ALLOW);
-	if (!all && forwards(policy, SYS_socket))
-		put_arg(p, SYS_socket, 0, BPF_JEQ, net_families,
-			ARRAY_SIZE(net_families), ALLOW, REFUSE(EPERM));
-	if (forwards(policy, SYS_setsockopt))
-		put_arg(p, SYS_setsockopt, 2, BPF_JEQ, late_options,
-			ARRAY_SIZE(late_options), REFUSE(EPERM), ALLOW);
-	if (!all && forwards(policy, SYS_socketpair))
-		put_arg(p, SYS_socketpair, 0, BPF_JEQ, net_families,
-			ARRAY_SIZE(net_families), ALLOW, REFUSE(EPERM));
+#define ARG_TESTS_MAX	8
 
-	put_if(p, BPF_JEQ, MAGIC_STOP, SECCOMP_RET_TRACE);
-	for (i = 0; i < ARRAY_SIZE(executor_calls); i++)
-		put_if(p, BPF_JEQ, executor_calls[i], ALLOW);
-	for (nr = 0; nr < CALL_NR_MAX; nr++)
-		if (forwards(policy, nr))
-			put_if(p, BPF_JEQ, nr, ALLOW);
+/* A filter before it is written down. */
+struct sieve {
+	uint8_t leaf[CALL_NR_MAX];
+	struct arg_test tests[ARG_TESTS_MAX];
+	size_t ntests;
+	bool notifies;			/* MAGIC_NOTIFY is told to the daemon */
+};
+
+static void sieve_test(struct sieve *s, const struct arg_test *test)
+{
+	s->leaf[test->nr] = (uint8_t)(LEAF_ARG + s->ntests);
+	s->tests[s->ntests++] = *test;
 }
 
-/* finish() - everything else is refused; hand out a copy of the right size */
-static int finish(struct prog *p, struct sock_fprog *out)
+#define TEST(sieve, nr, arg, cmp, values, hit, miss) \
+	sieve_test(sieve, &(struct arg_test){ nr, arg, cmp, values, \
+		   ARRAY_SIZE(values), hit, miss })
+
+static void sieve_allow(struct sieve *s, const uint16_t *calls, size_t n)
 {
-	put_else(p, REFUSE(EPERM));
-	if (p->n == 0 || p->n > ARRAY_SIZE(p->v))
+	for (size_t i = 0; i < n; i++)
+		s->leaf[calls[i]] = LEAF_ALLOW;
+}
+
+/* What an executor may do. */
+static void sieve_calls(struct sieve *s, const struct rules *policy)
+{
+	const bool all = rules_has(policy, RULE_ALL);
+
+	for (uint32_t nr = 0; nr < CALL_NR_MAX; nr++)
+		if (forwards(policy, nr))
+			s->leaf[nr] = LEAF_ALLOW;
+	sieve_allow(s, executor_calls, ARRAY_SIZE(executor_calls));
+	if (forwards(policy, SYS_setsockopt))
+		TEST(s, SYS_setsockopt, 2, BPF_JEQ, late_options,
+		     REFUSE(EPERM), ALLOW);
+	if (all)
+		return;
+	if (!rules_has(policy, RULE_DEV) && forwards(policy, SYS_ioctl))
+		TEST(s, SYS_ioctl, 1, BPF_JEQ, file_requests, ALLOW,
+		     REFUSE(ENOTTY));
+	TEST(s, SYS_fcntl, 1, BPF_JEQ, owner_commands, REFUSE(EPERM), ALLOW);
+	if (forwards(policy, SYS_socket))
+		TEST(s, SYS_socket, 0, BPF_JEQ, net_families, ALLOW,
+		     REFUSE(EPERM));
+	if (forwards(policy, SYS_socketpair))
+		TEST(s, SYS_socketpair, 0, BPF_JEQ, net_families, ALLOW,
+		     REFUSE(EPERM));
+}
+
+static void put_test(struct bpf_prog *p, const struct arg_test *test)
+{
+	bpf_load(p, offsetof(struct seccomp_data, args) + 8 * test->arg);
+	for (size_t i = 0; i < test->n; i++)
+		bpf_if(p, test->cmp, test->values[i], test->hit);
+	bpf_return(p, test->miss);
+}
+
+/*
+ * Only this architecture's calls come to their leaves. x32 calls bear the same
+ * architecture, but a bit in their numbers, which are compared whole, keeps
+ * them from being any call that is allowed.
+ */
+static int sieve_write(const struct sieve *s, struct sock_fprog *out)
+{
+	struct bpf_prog p = { .n = 0 };
+
+	bpf_load(&p, offsetof(struct seccomp_data, arch));
+	bpf_put(&p, BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0);
+	bpf_return(&p, SECCOMP_RET_KILL_PROCESS);
+	bpf_load(&p, offsetof(struct seccomp_data, nr));
+	bpf_switch(&p, s->leaf, CALL_NR_MAX, LEAF_OTHER);
+	bpf_leaf(&p, LEAF_ALLOW);
+	bpf_return(&p, ALLOW);
+	for (size_t i = 0; i < s->ntests; i++) {
+		bpf_leaf(&p, (uint8_t)(LEAF_ARG + i));
+		put_test(&p, &s->tests[i]);
+	}
+	bpf_leaf(&p, LEAF_OTHER);
+	bpf_if(&p, BPF_JEQ, MAGIC_STOP, SECCOMP_RET_TRACE);
+	if (s->notifies)
+		bpf_if(&p, BPF_JEQ, MAGIC_NOTIFY, SECCOMP_RET_USER_NOTIF);
+	bpf_leaf(&p, LEAF_REFUSE);
+	bpf_return(&p, REFUSE(EPERM));
+	if (p.n > ARRAY_SIZE(p.v))
 		return -E2BIG;
-	out->filter = malloc(p->n * sizeof(*p->v));
+	out->filter = malloc(p.n * sizeof(*p.v));
 	if (!out->filter)
 		return -ENOMEM;
-	memcpy(out->filter, p->v, p->n * sizeof(*p->v));
-	out->len = (unsigned short)p->n;
+	memcpy(out->filter, p.v, p.n * sizeof(*p.v));
+	out->len = (unsigned short)p.n;
 	return 0;
 }
 
 int sandbox_filter_shadow(const struct rules *policy, struct sock_fprog *out)
 {
-	static const uint32_t exec = PROT_EXEC, set_name = PR_SET_NAME;
-	struct prog p = { .n = 0 };
-	size_t i;
+	static const uint32_t exec[] = { PROT_EXEC };
+	static const uint32_t set_name[] = { PR_SET_NAME };
+	struct sieve s = { .notifies = true };
 
-	put_head(&p);
-	put_if(&p, BPF_JEQ, MAGIC_NOTIFY, SECCOMP_RET_USER_NOTIF);
-	put_arg(&p, SYS_mmap, 2, BPF_JSET, &exec, 1, REFUSE(EPERM), ALLOW);
-	put_arg(&p, SYS_mprotect, 2, BPF_JSET, &exec, 1, REFUSE(EPERM), ALLOW);
-	put_arg(&p, SYS_prctl, 0, BPF_JEQ, &set_name, 1, ALLOW, REFUSE(EPERM));
-	for (i = 0; i < ARRAY_SIZE(shadow_calls); i++)
-		put_if(&p, BPF_JEQ, shadow_calls[i], ALLOW);
-	put_calls(&p, policy);
-	return finish(&p, out);
+	sieve_calls(&s, policy);
+	sieve_allow(&s, shadow_calls, ARRAY_SIZE(shadow_calls));
+	TEST(&s, SYS_mmap, 2, BPF_JSET, exec, REFUSE(EPERM), ALLOW);
+	TEST(&s, SYS_mprotect, 2, BPF_JSET, exec, REFUSE(EPERM), ALLOW);
+	TEST(&s, SYS_prctl, 0, BPF_JEQ, set_name, ALLOW, REFUSE(EPERM));
+	return sieve_write(&s, out);
 }
 
 int sandbox_filter_executor(const struct rules *policy, struct sock_fprog *out)
 {
-	struct prog p = { .n = 0 };
+	struct sieve s = { .notifies = false };
 
-	put_head(&p);
-	put_calls(&p, policy);
-	return finish(&p, out);
+	sieve_calls(&s, policy);
+	return sieve_write(&s, out);
 }

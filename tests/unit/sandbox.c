@@ -571,6 +571,9 @@ static uint32_t verdict(const struct sock_fprog *prog,
 		case BPF_LD | BPF_W | BPF_ABS:
 			memcpy(&a, (const char *)data + f->k, sizeof(a));
 			break;
+		case BPF_JMP | BPF_JA:
+			pc += f->k;
+			break;
 		case BPF_JMP | BPF_JEQ | BPF_K:
 			pc += a == f->k ? f->jt : f->jf;
 			break;
