@@ -267,9 +267,9 @@ static inline int slot_answered(const struct slot *s, uint32_t seq)
 }
 
 /*
- * Memory that can be read without a fault: paths are looked at nowhere else. Or,
- * in a VM: the target's own memory, pinned, that the shadow has as it is. The end
- * is 0 while the start is written.
+ * Memory that can be read without a fault: paths are looked at nowhere else. Or
+ * memory that the shadow has as it is (in a VM: the target's own, pinned). The
+ * end is 0 while the start is written.
  */
 struct stub_range {
 	uint64_t start, end;
@@ -352,9 +352,10 @@ struct stub_ctl {
 	uint8_t what[STUB_NRS];	/* bit i < 6: argument i points; */
 	uint8_t sized[STUB_NRS]; /* bit i: ... so many bytes as the next says */
 	uint8_t path[STUB_NRS];	/* where the path is: STUB_PATH_ */
-	/* Lanes have executors, and the shadow has been told all that is
-	 * mapped; or, in a VM, what is in shadowed. */
-	uint32_t ready;
+	uint32_t ready;		/* lanes have executors */
+	/* The shadow has been told of all that is mapped, but for what is
+	 * young; otherwise, and in a VM always, of what is in shadowed. */
+	uint32_t told;
 	uint32_t generation;	/* of what is known of directories; not 0 */
 	uint32_t cwd;		/* STUB_DIR_ */
 	uint32_t next_range, next_shadowed;	/* the tracer's */
@@ -363,7 +364,7 @@ struct stub_ctl {
 	uint32_t ntrue;		/* notes that are to be written down */
 	uint32_t order;		/* of the next note */
 	int32_t arena;		/* HIDDEN_ARENA */
-	uint32_t nyoung;	/* mappings that the shadow has not been told of */
+	uint32_t nyoung;	/* mappings that the tracer does not know of */
 	uint32_t changing;	/* threads that are about to change one, ... */
 	uint32_t still;		/* ... which none may begin to do now */
 	uint64_t pool, pool_end;	/* offsets in the arena for them */

@@ -93,18 +93,12 @@ static int aims_at_capsule(const struct slot *lane)
 	return 0;
 }
 
-static int in_vm(void)
+/* Has the shadow all that is mapped? Otherwise: what shadowed says. */
+static int is_told(void)
 {
-	return stub_ctl.pause_ns != 0;
+	return stub_ctl.told && !stub_ctl.nyoung;
 }
 
-/* Has the shadow all that is mapped? In a VM: what shadowed says. */
-static int is_ready(void)
-{
-	return stub_ctl.ready && !stub_ctl.nyoung;
-}
-
-/* In a VM: memory that the shadow has. */
 static int is_shadowed(uint64_t at, uint64_t len)
 {
 	for (int i = 0; i < STUB_RANGES; i++) {
@@ -130,7 +124,7 @@ static int has_shadow(const struct slot *lane, unsigned int not)
 	const unsigned int sized = stub_ctl.sized[lane->nr];
 	const unsigned int pointers = what & STUB_POINTERS & ~not;
 
-	if (!in_vm())
+	if (is_told())
 		return 1;
 	if (what & STUB_FAR)
 		return 0;
@@ -149,7 +143,7 @@ static int has_shadow(const struct slot *lane, unsigned int not)
 
 static uint64_t forward(struct slot *lane, unsigned int not)
 {
-	if (!is_ready() || aims_at_capsule(lane) || !has_shadow(lane, not))
+	if (!stub_ctl.ready || aims_at_capsule(lane) || !has_shadow(lane, not))
 		return DECIDED_TRAP;
 	lane->op = SLOT_CALL;
 	return DECIDED_FORWARD;
@@ -265,7 +259,7 @@ static uint64_t new_fd(struct slot *lane, uint64_t cloexec, uint64_t lowest,
 	struct stub_note *n;
 	long fd;
 
-	if (!is_ready())
+	if (!stub_ctl.ready)
 		return DECIDED_TRAP;
 	lane->stage = STAGE_BEGUN;
 	lane->op = SLOT_OPEN;
@@ -296,7 +290,7 @@ static uint64_t copy_host(struct slot *lane, uint64_t cloexec, uint64_t lowest)
 /* The shadow's goes first, then the placeholder: stub_finish(). */
 static uint64_t close_host(struct slot *lane)
 {
-	if (!is_ready() || !take_note(lane, (int)lane->args[0], 1))
+	if (!stub_ctl.ready || !take_note(lane, (int)lane->args[0], 1))
 		return DECIDED_TRAP;
 	lane->op = SLOT_CLOSE;
 	lane->stage = STAGE_BEGUN;
@@ -437,15 +431,15 @@ static int is_link(const struct slot *lane, uint64_t dirfd, uint64_t path)
 }
 
 /*
- * In a VM a path may be anywhere, in pages of files that the shadow may not have
- * any more: the call gets a copy of it, in the lane. Below the lane's stack, that
- * is, which needs no more than half of the scratch.
+ * A path may be in memory that the shadow does not have, or in a VM in pages of
+ * files that it has no more: the call gets a copy of it, in the lane. Below the
+ * lane's stack, that is, which needs no more than half of the scratch.
  */
 static void copy_path(struct slot *lane, const struct path *p, uint32_t index)
 {
 	char *to = (char *)lane + SLOT_SCRATCH;
 
-	if (!in_vm())
+	if (is_told())
 		return;
 	for (uint32_t i = 0; i < p->len; i++)
 		to[i] = p->text[i];

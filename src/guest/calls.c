@@ -534,12 +534,15 @@ void call_handle(struct tracer *tr, struct task *t)
 		task_return(tr, t, -ENOSYS);
 		return;
 	}
-	stub_add_lane(tr, t);
+	if (stub_seek_lane(tr, t))
+		return;
 	if (c->flags & CALL_NAMES && !t->moves) {
 		t->moves = true;
 		tr->moving++;
 		stub_forget_names(tr);
 	}
+	if (stub_leave_fd(tr, t))
+		return;
 	handler = special(t->nr);
 	if (handler)
 		handler(tr, t);

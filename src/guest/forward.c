@@ -213,17 +213,19 @@ static int enter_cwd(struct tracer *tr, struct task *t)
 	return 0;
 }
 
-/* own: the thread's own executor is to be there, not the lanes' alone. */
-static int make_ready(struct tracer *tr, struct task *t,
-		      const struct forward_call *call, bool own)
+int shadow_ready_for(struct tracer *tr, struct task *t,
+		     const struct forward_call *call)
 {
 	struct proc *p = t->proc;
+	struct stub_ctl *ctl = stub_ctl_of(p);
 	bool fresh = false;
 	int err;
 
 	if (tr->client.dead || p->shadow_gone)
 		return -EIO;
 	err = task_slot(t);
+	if (!err)
+		stub_first_lane(tr, t);
 	if (!err && !p->shadow) {
 		err = request_shadow(tr, p, 0, 0);
 		if (!err)
@@ -234,32 +236,20 @@ static int make_ready(struct tracer *tr, struct task *t,
 		err = tr->source->settle(tr, t, call);
 	if (!err)
 		err = tell_map(tr, p);
-	if (!err && !t->executor && (own || (fresh && p->fs->host)))
-		err = make_executor(tr, t);
 	if (!err && fresh)
 		err = enter_cwd(tr, t);
-	if (!err && stub_ctl_of(p) && stub_man_lanes(tr, t) == 0) {
-		if (call && tr->source->told)
-			tr->source->told(t, call);
-		stub_set_ready(stub_ctl_of(p), true);
+	if (!err && ctl && stub_man_lanes(tr, t) == 0) {
+		if (call)
+			mem_told(t, call);
+		stub_set_told(ctl, !tracer_in_vm(tr));
+		stub_set_ready(ctl, true);
 	}
 	return err;
 }
 
-int shadow_ready_for(struct tracer *tr, struct task *t,
-		     const struct forward_call *call)
-{
-	return make_ready(tr, t, call, true);
-}
-
 int shadow_ready(struct tracer *tr, struct task *t)
 {
-	return make_ready(tr, t, NULL, true);
-}
-
-int shadow_ready_lanes(struct tracer *tr, struct task *t)
-{
-	return make_ready(tr, t, NULL, false);
+	return shadow_ready_for(tr, t, NULL);
 }
 
 int shadow_fork(struct tracer *tr, struct proc *parent, struct proc *child,
@@ -415,10 +405,34 @@ void executor_ring(struct tracer *tr, const struct proc *p, struct slot *slot,
 	client_notify(&tr->client, &m);
 }
 
+/*
+ * What a request goes by: a lane, for the first few of a thread, so that most
+ * threads need no executor of their own; then the thread's own slot, whose answer
+ * does not have to stop the thread.
+ */
+#define LANE_LOANS	4
+
+static int take_seat(struct tracer *tr, struct task *t)
+{
+	int err = 0;
+
+	if (!t->executor && t->loans < LANE_LOANS &&
+	    stub_borrow_lane(t)) {
+		t->loans++;
+		return 0;
+	}
+	if (!t->executor)
+		err = make_executor(tr, t);
+	t->seq += 2;
+	t->pending = (struct pending){ t->slot, t->slot_index, t->seq };
+	return err;
+}
+
+/* By the seat that has been taken. */
 static void publish(struct tracer *tr, struct task *t, uint32_t op,
 		    uint64_t nr, const uint64_t args[6], int newfd)
 {
-	struct slot *s = t->slot;
+	struct slot *s = t->pending.slot;
 	uint32_t old;
 
 	s->op = op;
@@ -426,14 +440,14 @@ static void publish(struct tracer *tr, struct task *t, uint32_t op,
 	s->newfd = (uint32_t)newfd;
 	memcpy(s->args, args, sizeof(s->args));
 	s->signal = 0;
-	s->spin = s->spin_max = tracer_in_vm(tr) ? tr->spin : 0;
+	if (s == t->slot)
+		s->spin = s->spin_max = tracer_in_vm(tr) ? tr->spin : 0;
 	s->pause_s = 0;
 	s->pause_ns = tracer_in_vm(tr) ? SLOT_PAUSE_MIN_NS : 0;
-	t->seq += 2;
-	t->pending = (struct pending){ s, t->slot_index, t->seq };
-	old = __atomic_exchange_n(&s->req_seq, t->seq, __ATOMIC_SEQ_CST);
+	old = __atomic_exchange_n(&s->req_seq, t->pending.seq,
+				  __ATOMIC_SEQ_CST);
 	if (old & 1)		/* it sleeps */
-		executor_ring(tr, t->proc, s, t->slot_index);
+		executor_ring(tr, t->proc, s, t->pending.index);
 }
 
 /* Waits for a word that is seen to be changed by the host, or for a while. */
@@ -463,21 +477,18 @@ static int await_word(const struct tracer *tr, uint32_t *word, uint32_t seen,
 	       -errno : 0;
 }
 
-int64_t shadow_sync(struct tracer *tr, struct task *t, uint32_t op,
-		    uint64_t nr, const uint64_t args[6], int newfd)
+/* The answer to what has been published, or -EIO. */
+static int64_t await_answer(struct tracer *tr, struct task *t)
 {
 	uint64_t pause_ns = SLOT_PAUSE_MIN_NS;
-	struct slot *s = t->slot;
+	struct slot *s = t->pending.slot;
 
-	if (tr->client.dead || t->proc->shadow_gone)
-		return -EIO;
-	publish(tr, t, op, nr, args, newfd);
 	for (;;) {
 		int err;
 		uint32_t seen = __atomic_load_n(&s->resp_seq,
 						__ATOMIC_ACQUIRE);
 
-		if ((seen & ~1u) == t->seq)
+		if ((seen & ~1u) == t->pending.seq)
 			return s->result;
 		/* Our own tick interrupts it more often than it times out. */
 		err = await_word(tr, &s->resp_seq, seen, &pause_ns);
@@ -490,6 +501,20 @@ int64_t shadow_sync(struct tracer *tr, struct task *t, uint32_t op,
 				return -EIO;
 		}
 	}
+}
+
+int64_t shadow_sync(struct tracer *tr, struct task *t, uint32_t op,
+		    uint64_t nr, const uint64_t args[6], int newfd)
+{
+	int64_t r;
+
+	if (tr->client.dead || t->proc->shadow_gone ||
+	    take_seat(tr, t) < 0)
+		return -EIO;
+	publish(tr, t, op, nr, args, newfd);
+	r = await_answer(tr, t);
+	stub_settled(t);
+	return r;
 }
 
 /*
@@ -531,6 +556,8 @@ void task_forward(struct tracer *tr, struct task *t, uint32_t op, uint64_t nr,
 	}
 	if (!err && aims_at_capsule(t, nr, args))
 		err = -EFAULT;
+	else if (!err && take_seat(tr, t) < 0)
+		err = -EIO;
 	if (err) {
 		t->then = NULL;
 		if (then)
@@ -539,7 +566,7 @@ void task_forward(struct tracer *tr, struct task *t, uint32_t op, uint64_t nr,
 			task_return(tr, t, err);
 		return;
 	}
-	s = t->slot;
+	s = t->pending.slot;
 	s->rdi = t->regs.rdi;
 	s->rsi = t->regs.rsi;
 	s->rdx = t->regs.rdx;
@@ -552,7 +579,9 @@ void task_forward(struct tracer *tr, struct task *t, uint32_t op, uint64_t nr,
 	s->rflags = t->regs.eflags;
 	s->flags = (t->regs.eflags & 0xff) << 8 | (t->regs.eflags >> 11 & 1);
 	s->site = 0;
-	s->post = then || tr->trace || tr->want_stats || t->remote.masked ||
+	s->stage = STAGE_NONE;
+	/* A lane is ours to let go. */
+	s->post = s != t->slot || then || tr->trace || tr->want_stats || t->remote.masked ||
 		  t->proc->mm->writes_files;
 	t->in_gate = true;
 	t->cancelled = false;

@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 
 #include "base/num.h"
+#include "guest/pointers.h"
 #include "guest/source.h"
 #include "process/maps.h"
 
@@ -283,4 +284,36 @@ void mem_unmap_private(struct tracer *tr, struct task *t, uint64_t at,
 	if (task_native(tr, t, SYS_munmap, at, len, 0, 0, 0, 0) == 0)
 		(void)tr->source->unmapped(tr, t, (struct range){ at,
 					   at + page_up(len) });
+}
+
+/* --- what the stub may count on -------------------------------------------- */
+
+/* The target's own, pinned: of a file's frames it has to be asked each time. */
+static bool is_own(const struct region *r)
+{
+	return !r->file && r->prot & PROT_READ && r->prot & PROT_WRITE;
+}
+
+/* A range that a call points to, with what there is of the kind around it. */
+static void tell_stub(void *ctx, struct range at, bool written)
+{
+	const struct mm *mm = ctx;
+	const struct region *r = mm_find(mm, at.start), *first, *last;
+
+	(void)written;
+	if (stub_shadowed(mm->ctl, at) || !r || r->start > at.start ||
+	    !is_own(r))
+		return;
+	for (first = r; first > mm->v && is_own(first - 1) &&
+			first[-1].end == first->start; first--)
+		;
+	for (last = r; last + 1 < mm->v + mm->n && is_own(last + 1) &&
+		       last[1].start == last->end; last++)
+		;
+	stub_learn_shadowed(mm->ctl, (struct range){ first->start, last->end });
+}
+
+void mem_told(struct task *t, const struct forward_call *call)
+{
+	visit_pointers(&(struct visit){ tell_stub, t->proc->mm }, t, call);
 }

@@ -339,9 +339,7 @@ void mm_view_add(struct mm_view *view, uint64_t start, uint64_t end)
 void mm_dirty(struct mm *mm, uint64_t start, uint64_t end)
 {
 	stub_forget_range(mm->ctl, start, end);
-	/* In a VM the rest is as true as it was. */
-	if (!mm->memory->pinner)
-		stub_set_ready(mm->ctl, false);
+	stub_set_told(mm->ctl, false);
 	for (struct mm_view *v = mm->views; v; v = v->next)
 		mm_view_add(v, start, end);
 }

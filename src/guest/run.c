@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -544,6 +545,10 @@ static int run_command(const struct run_options *o, struct tracer *tr)
 	const char *what;
 	int err;
 
+	cpu_set_t cpus;
+
+	tr->ncpus = sched_getaffinity(0, sizeof(cpus), &cpus) < 0 ? 1 :
+		    CPU_COUNT(&cpus);
 	/* Before the command begins: then it shares a core with us. */
 	tr->spin = spin_looks(SPIN_US, tracer_in_vm(tr));
 	err = launch(tr, o->command, &what);

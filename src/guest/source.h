@@ -50,15 +50,18 @@ struct source {
 	 */
 	int (*settle)(struct tracer *tr, struct task *t,
 		      const struct forward_call *call);
-	/* The shadow has heard of all: which of what the call points to the stub
-	 * may count on from now on. NULL: nothing that it has to be told. */
-	void (*told)(struct task *t, const struct forward_call *call);
 	/* The call has been answered: what the host wrote has to be kept. */
 	void (*answered)(struct tracer *tr, struct task *t,
 			 const struct forward_call *call);
 };
 
 extern const struct source arena_source, pagemap_source;
+
+/*
+ * mem_told() - the shadow has heard of all: what the call points to is what the
+ * stub may count on from now on
+ */
+void mem_told(struct task *t, const struct forward_call *call);
 
 /* mem_is_ours() - does the range touch gate or slots? */
 bool mem_is_ours(const struct memory *m, uint64_t start, uint64_t end);

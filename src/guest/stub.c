@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -21,6 +22,8 @@ extern const uint8_t blob_gate[];
 
 #define YOUNG_POOL	(1ULL << 38)	/* offsets in the arena */
 #define LANE_STOPS	4	/* calls that would have liked a lane, for one */
+#define LANE_STUCK_S	1e-3	/* a request that takes longer may block */
+#define LANE_TRIES	64	/* of calls in a row that find no lane */
 #define EFLAGS_ARITH	0x8d5	/* OF SF ZF AF PF CF */
 #define EFLAGS_DF	0x400
 
@@ -177,6 +180,13 @@ static void write_fds(const struct tracer *tr, struct stub_ctl *ctl,
 			ctl->fds[fd / 32] |= 1u << fd % 32;
 }
 
+/* Is what can be decided without the tracer left to the stub? */
+static bool is_fast(const struct tracer *tr, const struct proc *p)
+{
+	return stub_ctl_of(p) && p->mm->refs == 1 && p->files->refs == 1 &&
+	       !p->filtered && tr->patching && !tr->trace && !tr->verify;
+}
+
 static void write_ctl(struct tracer *tr, struct proc *p)
 {
 	struct stub_ctl *ctl = p->mm->ctl;
@@ -190,8 +200,7 @@ static void write_ctl(struct tracer *tr, struct proc *p)
 		write_fds(tr, ctl, p->files);
 		p->files->ctl = ctl;
 	}
-	fast = stub_ctl_of(p) && p->mm->refs == 1 && p->files->refs == 1 &&
-	       !p->filtered && tr->patching && !tr->trace && !tr->verify;
+	fast = is_fast(tr, p);
 	stub_set_ready(ctl, false);
 	ctl->generation = tr->moving ? 0 : tr->generation;
 	ctl->placeholder = (int32_t)hidden_fd(tr, HIDDEN_PLACEHOLDER);
@@ -681,30 +690,120 @@ static void add_lane(struct tracer *tr, struct task *t)
 	let_go(lane);
 }
 
-void stub_add_lane(struct tracer *tr, struct task *t)
+/* Lanes whose requests have been without an answer for a while. */
+static int stuck_lanes(struct proc *p)
+{
+	const double now = now_seconds();
+	int n = 0;
+
+	for (int i = 0; i < p->nlanes; i++) {
+		const struct slot *lane = p->lanes[i];
+		const uint32_t seq = lane->req_seq & ~1u;
+		double *since = &p->waits[i].since;
+
+		if (is_free(lane) || slot_answered(lane, seq)) {
+			*since = 0;
+		} else if (!*since || p->waits[i].seq != seq) {
+			*since = now;
+			p->waits[i].seq = seq;
+		} else if (now - *since > LANE_STUCK_S) {
+			n++;
+		}
+	}
+	return n;
+}
+
+/* More than there are processors have something to do only while others are
+ * stuck. */
+static bool wants_lane(const struct tracer *tr, struct proc *p, int stuck)
+{
+	if (p->nlanes == LANES || p->nlanes >= (int)p->ntasks ||
+	    p->nlanes - stuck >= tr->ncpus || ++p->lane_wishes < LANE_STOPS)
+		return false;
+	p->lane_wishes = 0;
+	return true;
+}
+
+/* From where its `syscall` is made again. */
+static uint64_t call_again(const struct task *t)
+{
+	const struct patch *p = patch_of_tramp(t->proc->mm, t->regs.rip);
+
+	return p ? p->tramp + p->enter : t->regs.rip - 2;
+}
+
+/*
+ * A lane that is not stuck is free in a moment: who holds it has been preempted.
+ * To make another executor takes longer than to look again.
+ */
+bool stub_seek_lane(struct tracer *tr, struct task *t)
 {
 	const uint8_t class = stub_class(t);
 	struct proc *p = t->proc;
+	int stuck;
 
-	if (class == STUB_TRAP || class == STUB_LOCAL || p->nlanes == LANES ||
-	    p->nlanes >= (int)p->ntasks || ++p->lane_wishes < LANE_STOPS ||
-	    has_free_lane(p))
-		return;
-	add_lane(tr, t);
+	if (class == STUB_TRAP || class == STUB_LOCAL || !p->nlanes ||
+	    has_free_lane(p)) {
+		t->tries = 0;
+		return false;
+	}
+	stuck = stuck_lanes(p);
+	if (wants_lane(tr, p, stuck)) {
+		add_lane(tr, t);
+		return false;
+	}
+	if (stuck == p->nlanes || ++t->tries > LANE_TRIES || t->remote.masked)
+		return false;
+	sched_yield();
+	task_again(t, call_again(t));
+	return true;
+}
+
+void stub_first_lane(struct tracer *tr, struct task *t)
+{
+	if (is_fast(tr, t->proc) && !t->proc->nlanes)
+		add_lane(tr, t);
+}
+
+bool stub_borrow_lane(struct task *t)
+{
+	const struct proc *p = t->proc;
+
+	for (int i = 0; i < p->nmanned; i++) {
+		struct slot *lane = p->lanes[i];
+
+		if (!(__atomic_fetch_and(&lane->free, ~1u, __ATOMIC_ACQ_REL) &
+		      1))
+			continue;
+		t->pending = (struct pending){ lane, LANE_FIRST + i,
+					       (lane->req_seq & ~1u) + 2 };
+		return true;
+	}
+	return false;
 }
 
 static bool may_leave(const struct tracer *tr, const struct task *t)
 {
 	const uint8_t class = stub_class(t);
 
-	return (class == STUB_FD || class == STUB_PATH || class == STUB_OPEN) &&
+	return (class == STUB_FD || class == STUB_HOST_FD ||
+		class == STUB_PATH || class == STUB_OPEN) &&
 	       !tracer_in_vm(tr) && !tr->client.dead &&
 	       !t->proc->shadow_gone && !t->remote.masked && !t->remote.fate;
+}
+
+/* Nothing but that kept the stub from a call by a host descriptor. */
+static bool lacks_something(const struct proc *p)
+{
+	const struct stub_ctl *ctl = p->mm->ctl;
+
+	return !ctl->ready || !ctl->told;
 }
 
 bool stub_leave_to(struct tracer *tr, struct task *t)
 {
 	const struct patch *patch = patch_of_tramp(t->proc->mm, t->regs.rip);
+	const struct forward_call call = { t->nr, t->args };
 	struct proc *p = t->proc;
 
 	if (!patch || !may_leave(tr, t))
@@ -715,9 +814,9 @@ bool stub_leave_to(struct tracer *tr, struct task *t)
 		t->left.nr = ~0ULL;
 		return false;
 	}
-	if (!p->nlanes)
-		add_lane(tr, t);
-	if (!p->mm->ctl->ready && shadow_ready_lanes(tr, t) < 0)
+	stub_first_lane(tr, t);
+	if ((!p->mm->ctl->ready || !p->mm->ctl->told) &&
+	    shadow_ready_for(tr, t, &call) < 0)
 		return false;
 	if (!p->mm->ctl->ready || !has_free_lane(p))
 		return false;
@@ -725,6 +824,15 @@ bool stub_leave_to(struct tracer *tr, struct task *t)
 	memcpy(t->left.args, t->args, sizeof(t->args));
 	task_again(t, patch->tramp + patch->enter);
 	return true;
+}
+
+bool stub_leave_fd(struct tracer *tr, struct task *t)
+{
+	const uint8_t class = stub_class(t);
+
+	return (class == STUB_FD || class == STUB_HOST_FD) &&
+	       is_host_fd(t, (int)t->args[0]) && lacks_something(t->proc) &&
+	       stub_leave_to(tr, t);
 }
 
 int stub_man_lanes(struct tracer *tr, struct task *t)

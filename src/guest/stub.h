@@ -10,7 +10,8 @@
  * A *lane* is a slot with an executor that any thread of the process may take
  * for one call. The first one that is free is taken, so that few executors do
  * the work of many threads where few cores are; whoever finds none free goes to
- * the tracer, who adds one.
+ * the tracer, who adds one if the others are stuck, and sends him back otherwise.
+ * The tracer, too, takes one for what it forwards itself, where there is one.
  */
 #ifndef GUEST_STUB_H
 #define GUEST_STUB_H
@@ -92,15 +93,38 @@ static inline void stub_set_ready(struct stub_ctl *ctl, bool ready)
 		__atomic_store_n(&ctl->ready, ready, __ATOMIC_SEQ_CST);
 }
 
+/* stub_set_told() - the shadow knows of all that is mapped (stub_ctl.told) */
+static inline void stub_set_told(struct stub_ctl *ctl, bool told)
+{
+	if (ctl)
+		__atomic_store_n(&ctl->told, told, __ATOMIC_SEQ_CST);
+}
+
 /*
  * stub_leave_to() - a call that is to be forwarded as it is, at its stop: now that
  * the stub knows all it has to, is it left to that? It comes again then.
  */
 bool stub_leave_to(struct tracer *tr, struct task *t);
+/* stub_leave_fd() - the same of one that is the host's by its descriptor, if
+ * the stub lacked nothing but a shadow that is ready */
+bool stub_leave_fd(struct tracer *tr, struct task *t);
 
-/* stub_add_lane() - the task's call might have been decided by the stub, had
- * there been a free lane */
-void stub_add_lane(struct tracer *tr, struct task *t);
+/*
+ * stub_seek_lane() - the task's call might have been decided by the stub, had
+ * there been a free lane
+ *
+ * Adds one, where that helps. true: the call comes again, to look for one.
+ */
+bool stub_seek_lane(struct tracer *tr, struct task *t);
+/* stub_first_lane() - a process that forwards, fast, has one */
+void stub_first_lane(struct tracer *tr, struct task *t);
+/*
+ * stub_borrow_lane() - one that is free becomes where the task's next request
+ * is pending, or false
+ *
+ * stub_settled() lets it go.
+ */
+bool stub_borrow_lane(struct task *t);
 /* stub_man_lanes() - every lane has its executor, before the stub forwards; 0 or
  * -errno */
 int stub_man_lanes(struct tracer *tr, struct task *t);

@@ -764,6 +764,7 @@ static int task_execed(struct tracer *tr, pid_t tid, struct task **out)
 		/* Of the old address space, which a vfork's parent lives on in. */
 		leave_memory(old);
 		old->executor = old->in_gate = false;
+		old->loans = 0;
 	}
 	t->in_gate = t->in_exec = t->in_native = false;
 	t->then = NULL;

@@ -93,6 +93,10 @@ struct proc {
 	uint32_t held[LANES];	/* requests that are counted in pinner.held,
 				 * and one; 0: none */
 	int lane_wishes;	/* calls that would have liked one */
+	struct {		/* by lane: a request without an answer */
+		uint32_t seq;
+		double since;	/* seconds, monotonic */
+	} waits[LANES];
 	struct mm_view view;	/* attached while there is a shadow */
 };
 
@@ -118,6 +122,7 @@ struct task {
 	struct slot *slot;	/* our mapping of it, owned */
 	uint32_t seq;
 	bool executor;		/* its shadow has a thread for it */
+	unsigned int loans;	/* requests that went by a lane instead */
 
 	bool in_gate;		/* waits for the shadow, namely for ... */
 	struct pending pending;	/* ... this */
@@ -133,6 +138,7 @@ struct task {
 	struct {		/* the call that was left to the stub last */
 		uint64_t nr, args[6];
 	} left;
+	unsigned int tries;	/* to find a lane, in a row */
 	bool placed;		/* kept on the tracer's core, ... */
 	cpu_set_t cpus;		/* ... its own set being this */
 	double last_stop;	/* seconds, monotonic */
@@ -206,6 +212,7 @@ struct tracer {
 	uint32_t generation;	/* of what stubs know of names */
 	unsigned int moving;	/* threads in a call that may change them */
 	uint32_t spin;		/* looks at an answer before one sleeps */
+	int ncpus;		/* that we may use */
 	struct stop *stops;	/* owned: reported, and yet to be handled */
 	size_t nstops, stops_cap;
 	bool told_dead;		/* "the daemon is gone" has been said */
@@ -327,10 +334,8 @@ void task_forward(struct tracer *tr, struct task *t, uint32_t op, uint64_t nr,
 int64_t shadow_sync(struct tracer *tr, struct task *t, uint32_t op,
 		    uint64_t nr, const uint64_t args[6], int newfd);
 
-/* shadow_ready() - shadow, executor and map are up to date; 0 or -errno */
+/* shadow_ready() - shadow, lanes and map are up to date; 0 or -errno */
 int shadow_ready(struct tracer *tr, struct task *t);
-/* shadow_ready_lanes() - the same for calls that the stub forwards */
-int shadow_ready_lanes(struct tracer *tr, struct task *t);
 /* shadow_ready_for() - and the memory that the call points to is present */
 int shadow_ready_for(struct tracer *tr, struct task *t,
 		     const struct forward_call *call);
