@@ -58,7 +58,9 @@ BIN	:= $(BUILD)/darkshadow
 UNITS	:= $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/*.c))
 VICTIMS	:= $(patsubst tests/victims/%.c,$(BUILD)/victims/%,\
 	     $(wildcard tests/victims/*.c))
-VMTOOLS	:= $(patsubst tests/vm/%.c,$(BUILD)/vm/%,$(wildcard tests/vm/*.c))
+VMTOOLS	:= $(patsubst tests/vm/%.c,$(BUILD)/vm/%,\
+	     $(filter-out %/xstate.c,$(wildcard tests/vm/*.c))) \
+	   $(BUILD)/vm/xstate.so
 BENCH	:= $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c))
 
 all: $(BIN)
@@ -124,6 +126,11 @@ $(BUILD)/vm/%: tests/vm/%.c tests/vm/link.h $(wildcard src/wire/*.h)
 	$(call say,VM,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(STD) -I. -Isrc $(WARN) -O2 -g -static -o $@ $<
+
+$(BUILD)/vm/xstate.so: tests/vm/xstate.c
+	$(call say,VM,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(STD) $(WARN) -O2 -g -fPIC -shared -o $@ $<
 
 $(BUILD)/bench/%: tests/bench/%.c
 	$(call say,BENCH,$@)

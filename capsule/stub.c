@@ -546,6 +546,20 @@ static struct stub_young *new_young(uint64_t len)
 	return 0;
 }
 
+/*
+ * The tracer writes down what it has unmapped after the fact, when another thread
+ * may have mapped there already: what the shadow still has there is not this.
+ */
+static void forget_shadowed(uint64_t start, uint64_t end)
+{
+	for (int i = 0; i < STUB_RANGES; i++) {
+		struct stub_range *r = &stub_ctl.shadowed[i];
+
+		if (r->start < end && start < r->end)
+			__atomic_store_n(&r->end, 0, __ATOMIC_SEQ_CST);
+	}
+}
+
 /* What the target sees of it is what the tracer would have made. */
 static uint64_t map_young(struct slot *lane)
 {
@@ -573,6 +587,7 @@ static uint64_t map_young(struct slot *lane)
 		y->start = (uint64_t)at;
 		y->len = len;
 		y->prot = (uint32_t)args[2];
+		forget_shadowed(y->start, y->start + len);
 		settle_young(y, YOUNG_MAPPED);
 	}
 	return finish_early(lane, at);

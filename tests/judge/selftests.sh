@@ -24,8 +24,8 @@ guest=${DS_GUEST:-/mnt/ds-host}
 limit=120
 case_limit=5
 tracing_limit=1
-# This one, when it cannot trace, waits for itself for ever.
-declare -A limits=([x86/syscall_numbering_64]=40)
+# These, when they cannot trace, wait for a child for ever.
+declare -A limits=([x86/amx_64]=10 [x86/syscall_numbering_64]=40)
 # Seconds for what a program leaves behind, which `run` waits for.
 leftover_limit=1
 

@@ -137,6 +137,7 @@ start_uml() {
 	# shellcheck disable=SC2016	# $0 and $@ are that shell's
 	TMPDIR=/dev/shm launch "$DS_VM_BOOT_TIMEOUT" \
 		sh -c 'exec >"$0" 2>&1; umask 0; exec "$@"' "$dir/console.log" \
+		env "LD_PRELOAD=$tools/xstate.so" \
 		"$tools/uml/usr/bin/linux.uml" "mem=$mem" "umid=$name" \
 		"uml_dir=$dir/uml" "initrd=$tools/initramfs.cpio" \
 		con=null con0=null,fd:1 ssl=null ssl0=fd:3 \
