@@ -63,11 +63,12 @@
 #define SLOT_REQ_SEQ	0	/* u32, even; bit 0: the executor sleeps */
 #define SLOT_OP		4	/* u32, enum below */
 #define SLOT_NR		8	/* u32, system call number */
-#define SLOT_NEWFD	12	/* u32, for SLOT_OPEN and SLOT_CLOSE */
+#define SLOT_NEWFD	12	/* u32, for all ops but SLOT_CALL */
 #define SLOT_ARGS	16	/* u64[6] */
 /* the answer's, */
 #define SLOT_RESP_SEQ	64	/* u32, even; bit 0: the target sleeps */
-#define SLOT_SIGNAL	68	/* u32, signal the kernel sent for this call */
+#define SLOT_SIGNAL	68	/* u32, signal the kernel sent for this call, */
+#define SLOT_FRESH	0x100	/* ... and this, if there are new descriptors */
 #define SLOT_RESULT	72	/* s64 */
 /* and what is the target's own: */
 #define SLOT_POST	128	/* u32, not 0: the gate stops when done */
@@ -116,10 +117,14 @@
  *	NEWFD, which is then the result. Close-on-exec lives in the target's
  *	placeholder alone: a shadow never execs.
  * SLOT_CLOSE: descriptor NEWFD is closed and its number filled again.
+ * SLOT_MAKES: a call that may make descriptors, whatever it returns. They keep
+ *	their numbers, from SHADOW_FD_BASE on. NEWFD is the lowest of these that
+ *	was free; if it is no more, SLOT_FRESH says so.
  */
 #define SLOT_CALL	0
 #define SLOT_OPEN	1
 #define SLOT_CLOSE	2
+#define SLOT_MAKES	3
 
 /*
  * Cycles of the time stamp counter: an executor that slept for less looks for
@@ -361,6 +366,8 @@ struct stub_ctl {
 	uint32_t next_range, next_shadowed;	/* the tracer's */
 	int32_t placeholder;	/* HIDDEN_PLACEHOLDER (guest/tracer.h) */
 	uint32_t all;		/* names below a host directory may be local */
+	uint32_t makes;		/* ioctl may make descriptors */
+	uint32_t next_fd;	/* of which this is the lowest number */
 	uint32_t ntrue;		/* notes that are to be written down */
 	uint32_t order;		/* of the next note */
 	int32_t arena;		/* HIDDEN_ARENA */

@@ -115,10 +115,12 @@ executor_taken:
 	mov	SLOT_ARGS + 40(%r12), %r9
 	syscall
 executor_called:
-	cmp	$SLOT_OPEN, %ebp
-	jne	respond
+	test	%ebp, %ebp			/* SLOT_CALL */
+	jz	respond
 	cmp	$-4095, %rax
 	jae	respond
+	cmp	$SLOT_OPEN, %ebp
+	jne	look_for_fresh
 
 	/* A new descriptor: move it to the number that the target chose. */
 	mov	SLOT_NEWFD(%r12), %esi
@@ -134,6 +136,24 @@ executor_called:
 	mov	$__NR_close, %eax
 	syscall
 	mov	%r8, %rax
+	jmp	respond
+
+/* Is the lowest free number what it was? */
+look_for_fresh:
+	mov	%rax, %r14
+	mov	$SHADOW_FD_FILLER, %edi
+	xor	%esi, %esi			/* F_DUPFD */
+	mov	$SHADOW_FD_BASE, %edx
+	mov	$__NR_fcntl, %eax
+	syscall
+	mov	%eax, %ebp
+	mov	%eax, %edi
+	mov	$__NR_close, %eax
+	syscall
+	cmp	SLOT_NEWFD(%r12), %ebp
+	mov	%r14, %rax
+	je	respond
+	or	$SLOT_FRESH, %r15d
 	jmp	respond
 
 /*

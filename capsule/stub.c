@@ -290,12 +290,25 @@ static uint64_t copy_host(struct slot *lane, uint64_t cloexec, uint64_t lowest)
 /* The shadow's goes first, then the placeholder: stub_finish(). */
 static uint64_t close_host(struct slot *lane)
 {
-	if (!stub_ctl.ready || !take_note(lane, (int)lane->args[0], 1))
+	/* A number that no filler is to have is freed by the tracer. */
+	if (!stub_ctl.ready || (uint32_t)lane->args[0] >= SHADOW_FD_BASE ||
+	    !take_note(lane, (int)lane->args[0], 1))
 		return DECIDED_TRAP;
 	lane->op = SLOT_CLOSE;
 	lane->stage = STAGE_BEGUN;
 	lane->newfd = (uint32_t)lane->args[0];
 	return DECIDED_FORWARD;
+}
+
+static uint64_t forward_ioctl(struct slot *lane)
+{
+	const uint64_t decided = forward(lane, 0);
+
+	if (decided == DECIDED_FORWARD && stub_ctl.makes) {
+		lane->op = SLOT_MAKES;
+		lane->newfd = stub_ctl.next_fd;
+	}
+	return decided;
 }
 
 /* Close-on-exec is the placeholder's, new numbers are the target's. */
@@ -305,7 +318,7 @@ static uint64_t by_command(struct slot *lane)
 
 	if (lane->nr == __NR_ioctl)
 		return command == FIOCLEX || command == FIONCLEX ?
-		       DECIDED_TRAP : forward(lane, 0);
+		       DECIDED_TRAP : forward_ioctl(lane);
 	switch (command) {
 	case F_GETFD:
 	case F_SETFD:

@@ -15,9 +15,11 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/log.h"
 #include "base/num.h"
 #include "guest/path.h"
 #include "guest/tracer.h"
@@ -150,9 +152,109 @@ void call_close(struct tracer *tr, struct task *t)
 		task_return(tr, t, -EBADF);
 	else if (!is_host_fd(t, fd))
 		task_allow(tr, t);
-	else
+	else if (fd < SHADOW_FD_BASE)
 		task_forward(tr, t, SLOT_CLOSE, SYS_close, t->args, fd,
 			     call_closed);
+	else	/* its number is the next to be made */
+		task_forward(tr, t, SLOT_CALL, SYS_close, t->args, -1,
+			     call_closed);
+}
+
+/* --- descriptors that other calls make ---------------------------------------- */
+
+/*
+ * Of a descriptor on its way to another number, too, there is one in the shadow
+ * that the target does not have: those are waited for. What does not end in a
+ * while blocks (a FIFO that is opened), and has none yet.
+ */
+#define MOVE_WAIT_US	2000
+
+static bool opens(const struct slot *s)
+{
+	return s->op == SLOT_OPEN && !slot_answered(s, s->req_seq & ~1u);
+}
+
+static bool somebody_opens(struct tracer *tr, const struct files *files)
+{
+	size_t pos = 0;
+	struct task *t;
+
+	while ((t = idmap_next(&tr->tasks, &pos))) {
+		if (t->proc->files != files)
+			continue;
+		if (t->slot && opens(t->slot))
+			return true;
+		for (int i = 0; i < t->proc->nlanes; i++)
+			if (opens(t->proc->lanes[i]))
+				return true;
+	}
+	return false;
+}
+
+/* Nobody begins to open: the stub leaves it to us, until it is told otherwise. */
+static void await_moves(struct tracer *tr, struct task *t)
+{
+	const struct timespec pause = { .tv_nsec = 20000 };
+
+	stub_set_ready(stub_ctl_of(t->proc), false);
+	for (int us = 0; us < MOVE_WAIT_US &&
+			 somebody_opens(tr, t->proc->files); us += 100)
+		nanosleep(&pause, NULL);
+}
+
+static int64_t ask_fd(struct tracer *tr, struct task *t, int fd, uint64_t cmd)
+{
+	const uint64_t args[6] = { (uint64_t)fd, cmd };
+
+	return shadow_sync(tr, t, SLOT_CALL, SYS_fcntl, args, -1);
+}
+
+/* 0, or why the target cannot have it. */
+static int adopt(struct tracer *tr, struct task *t, int fd, int flags)
+{
+	const struct hostfd *maker = files_get(t->proc->files,
+					       (int)t->args[0]);
+	const bool cloexec = ask_fd(tr, t, fd, F_GETFD) & FD_CLOEXEC;
+	int64_t r;
+
+	if (fd_is_open(t, fd))
+		return -EMFILE;
+	r = task_native(tr, t, SYS_dup3, hidden_fd(tr, HIDDEN_PLACEHOLDER),
+			(uint64_t)fd, cloexec ? O_CLOEXEC : 0, 0, 0, 0);
+	if (r < 0)
+		return r == -EBADF ? -EMFILE : (int)r;
+	return files_set(t->proc->files, fd, maker ? maker->path : "", flags);
+}
+
+int64_t adopt_descriptors(struct tracer *tr, struct task *t, int64_t result)
+{
+	uint64_t args[6] = { 0 };
+
+	await_moves(tr, t);
+	for (int fd = SHADOW_FD_BASE;; fd++) {
+		int64_t flags;
+		int err;
+
+		if (files_get(t->proc->files, fd))
+			continue;
+		flags = ask_fd(tr, t, fd, F_GETFL);
+		if (flags < 0)
+			break;		/* free, and so are all above */
+		if (flags & O_PATH)
+			continue;	/* a filler, or somebody looks */
+		err = adopt(tr, t, fd, (int)flags);
+		if (!err)
+			continue;
+		log_warn("process %d: descriptor %d, made by the host, is lost:"
+			 " %s", t->proc->pid, fd, err == -EMFILE ?
+			 "the number is taken or beyond RLIMIT_NOFILE" :
+			 strerror(-err));
+		args[0] = (uint64_t)fd;
+		shadow_sync(tr, t, SLOT_CALL, SYS_close, args, -1);
+		if (result == fd)
+			result = err;
+	}
+	return result;
 }
 
 /* Around the descriptors that the target is not to know of. */

@@ -84,6 +84,8 @@ int files_set(struct files *f, int fd, const char *path, int flags)
 				    .tree = !path_is_mixed(f->tr, path) };
 	f->nhost++;
 	stub_set_fd(f->ctl, fd, true, f->v[fd].tree);
+	if (f->ctl && fd >= SHADOW_FD_BASE)
+		f->ctl->next_fd = (uint32_t)files_next_made(f);
 	return 0;
 }
 
@@ -95,6 +97,17 @@ void files_clear(struct files *f, int fd)
 	f->v[fd] = (struct hostfd){ 0 };
 	f->nhost--;
 	stub_set_fd(f->ctl, fd, false, false);
+	if (f->ctl && fd >= SHADOW_FD_BASE)
+		f->ctl->next_fd = (uint32_t)files_next_made(f);
+}
+
+int files_next_made(const struct files *f)
+{
+	int fd = SHADOW_FD_BASE;
+
+	while (files_get(f, fd) || fd == SHADOW_FD_ROOM)
+		fd++;
+	return fd;
 }
 
 struct fs *fs_new(void)

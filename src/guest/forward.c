@@ -588,6 +588,10 @@ void task_forward(struct tracer *tr, struct task *t, uint32_t op, uint64_t nr,
 	tr->stats.forwarded++;
 	if (tr->trace || tr->want_stats)
 		t->started = now_seconds();
+	if (nr == SYS_ioctl && tracer_has_devices(tr)) {
+		op = SLOT_MAKES;
+		newfd = files_next_made(t->proc->files);
+	}
 	publish(tr, t, op, nr, args, newfd);
 	task_wait_regs(t, &regs);
 	remote_set_regs(t->tid, &regs);
@@ -763,11 +767,14 @@ void forward_answered(struct tracer *tr, struct task *t)
 {
 	const struct forward_call call = { t->nr, t->args };
 	int64_t result = t->pending.slot->result;
-	uint32_t sig = t->pending.slot->signal;
+	const uint32_t signal = t->pending.slot->signal;
+	const int sig = (int)(signal & 0xff);
 	then_fn then = t->then;
 
 	t->in_gate = false;
 	stub_settled(t);
+	if (signal & SLOT_FRESH)
+		result = adopt_descriptors(tr, t, result);
 	if (tr->trace || tr->want_stats) {
 		double took = now_seconds() - t->started;
 
@@ -778,7 +785,7 @@ void forward_answered(struct tracer *tr, struct task *t)
 	tr->source->answered(tr, t, &call);
 	/* The host's kernel sent it for this call: it is the target's. */
 	if (sig > 0 && sig < 65)
-		syscall(SYS_tkill, t->tid, (int)sig);
+		syscall(SYS_tkill, t->tid, sig);
 	if (then)
 		then(tr, t, result);
 	else

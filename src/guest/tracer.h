@@ -421,6 +421,13 @@ void exec_name(struct tracer *tr, struct task *t);	/* after mem_setup() */
 /* What the answers to calls that open and close lead to. */
 void call_opened(struct tracer *tr, struct task *t, int64_t result);
 void call_closed(struct tracer *tr, struct task *t, int64_t result);
+/*
+ * adopt_descriptors() - a call has made descriptors on the host's side: the
+ * target gets placeholders of the same numbers
+ *
+ * What the call's result becomes by that.
+ */
+int64_t adopt_descriptors(struct tracer *tr, struct task *t, int64_t result);
 
 void call_dup(struct tracer *tr, struct task *t);
 void call_dup2(struct tracer *tr, struct task *t);
@@ -465,6 +472,9 @@ void files_unref(struct files *files);
 const struct hostfd *files_get(const struct files *files, int fd);
 /* path is copied; 0 or -ENOMEM */
 int files_set(struct files *files, int fd, const char *path, int flags);
+/* files_next_made() - the number of the next that a call makes on the host's
+ * side alone (SLOT_MAKES) */
+int files_next_made(const struct files *files);
 void files_clear(struct files *files, int fd);
 
 struct fs *fs_new(void);
@@ -474,6 +484,12 @@ void fs_unref(struct fs *fs);
 static inline bool is_host_fd(const struct task *t, int fd)
 {
 	return files_get(t->proc->files, fd) != NULL;
+}
+
+/* May an ioctl make descriptors? */
+static inline bool tracer_has_devices(const struct tracer *tr)
+{
+	return tr->all || rules_has(&tr->rules, RULE_DEV);
 }
 
 /* The number by which every target has it. */

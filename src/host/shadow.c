@@ -1457,7 +1457,9 @@ int shadow_limit(struct shadow *s, uint64_t bytes)
 
 int shadow_close(struct shadow *s, uint32_t fd)
 {
-	const struct batch_call call = { SYS_dup3, { SHADOW_FD_FILLER, fd } };
+	const struct batch_call fill = { SYS_dup3, { SHADOW_FD_FILLER, fd } };
+	const struct batch_call call = fd < SHADOW_FD_BASE ? fill :
+		(struct batch_call){ SYS_close, { fd } };
 	const struct nursery *met cleanup_part = meet(s);
 
 	if (fd == SHADOW_FD_FILLER)

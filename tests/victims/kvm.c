@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * kvm.c - small guests of /dev/kvm, in the memory of this process
+ *
+ * VICTIM_KVM is the name of the device node (/dev/kvm). What it takes: ioctls
+ * that make descriptors, one that is told an address of ours for a guest's
+ * memory, a mapping of a descriptor, and a call that runs for as long as the
+ * guest does.
+ */
+#include "victim.h"
+
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/time.h>
+
+#define PAGE	4096UL
+#define SERIAL	0x3f8
+
+struct machine {
+	int kvm, vm, cpu;
+	uint8_t *ram;
+	size_t ram_size, run_size;
+	struct kvm_run *run;
+};
+
+static const char *node(void)
+{
+	const char *name = getenv("VICTIM_KVM");
+
+	return name ? name : "/dev/kvm";
+}
+
+static int open_kvm(void)
+{
+	int fd = open(node(), O_RDWR | O_CLOEXEC);
+
+	if (fd < 0 && errno == ENOENT)
+		victim_skip("there is no /dev/kvm");
+	check(fd >= 0, "%s: %s", node(), strerror(errno));
+	return fd;
+}
+
+/* A machine of one processor, in real mode, at the first byte of its code. */
+static void build(struct machine *m, const uint8_t *code, size_t len,
+		  size_t pages)
+{
+	struct kvm_userspace_memory_region region = { .slot = 0 };
+	struct kvm_sregs sregs;
+	struct kvm_regs regs = { .rip = PAGE, .rflags = 2 };
+
+	m->kvm = open_kvm();
+	same(ioctl(m->kvm, KVM_GET_API_VERSION, 0), KVM_API_VERSION);
+	m->vm = (int)sys(ioctl(m->kvm, KVM_CREATE_VM, 0));
+	m->ram_size = pages * PAGE;
+	m->ram = mmap(NULL, m->ram_size, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	check(m->ram != MAP_FAILED, "mmap: %s", strerror(errno));
+	memcpy(m->ram, code, len);
+	region.guest_phys_addr = PAGE;
+	region.memory_size = m->ram_size;
+	region.userspace_addr = (uint64_t)m->ram;
+	sys(ioctl(m->vm, KVM_SET_USER_MEMORY_REGION, &region));
+	m->cpu = (int)sys(ioctl(m->vm, KVM_CREATE_VCPU, 0));
+	m->run_size = (size_t)sys(ioctl(m->kvm, KVM_GET_VCPU_MMAP_SIZE, 0));
+	m->run = mmap(NULL, m->run_size, PROT_READ | PROT_WRITE, MAP_SHARED,
+		      m->cpu, 0);
+	check(m->run != MAP_FAILED, "mmap of the processor: %s",
+	      strerror(errno));
+	sys(ioctl(m->cpu, KVM_GET_SREGS, &sregs));
+	sregs.cs.base = 0;
+	sregs.cs.selector = 0;
+	sys(ioctl(m->cpu, KVM_SET_SREGS, &sregs));
+	sys(ioctl(m->cpu, KVM_SET_REGS, &regs));
+}
+
+static void discard(struct machine *m)
+{
+	sys(munmap(m->run, m->run_size));
+	sys(close(m->cpu));
+	sys(close(m->vm));
+	sys(close(m->kvm));
+	sys(munmap(m->ram, m->ram_size));
+}
+
+/* What the exit says was written to the port; false: the guest has halted. */
+static bool runs(struct machine *m, uint8_t *out)
+{
+	sys(ioctl(m->cpu, KVM_RUN, 0));
+	if (m->run->exit_reason == KVM_EXIT_HLT)
+		return false;
+	same(m->run->exit_reason, KVM_EXIT_IO);
+	same(m->run->io.direction, KVM_EXIT_IO_OUT);
+	same(m->run->io.port, SERIAL);
+	*out = *((uint8_t *)m->run + m->run->io.data_offset);
+	return true;
+}
+
+/* 2 + 2, as a digit, and a newline. */
+static void adds(void)
+{
+	static const uint8_t code[] = {
+		0xba, 0xf8, 0x03,	/* mov $0x3f8, %dx */
+		0x00, 0xd8,		/* add %bl, %al */
+		0x04, '0',		/* add $'0', %al */
+		0xee,			/* out %al, (%dx) */
+		0xb0, '\n',		/* mov $'\n', %al */
+		0xee,			/* out %al, (%dx) */
+		0xf4,			/* hlt */
+	};
+	struct kvm_regs regs;
+	char text[8] = "";
+	struct machine m;
+	uint8_t byte;
+
+	build(&m, code, sizeof(code), 1);
+	sys(ioctl(m.cpu, KVM_GET_REGS, &regs));
+	regs.rax = regs.rbx = 2;
+	sys(ioctl(m.cpu, KVM_SET_REGS, &regs));
+	for (size_t n = 0; runs(&m, &byte); n++) {
+		check(n < sizeof(text) - 1, "it goes on printing");
+		text[n] = (char)byte;
+	}
+	check(strcmp(text, "4\n") == 0, "2 + 2 is %s", text);
+	discard(&m);
+}
+
+/*
+ * A counter in each of several pages, printed byte by byte: the guest writes to
+ * memory of ours, and what we write there it sees at its next turn.
+ */
+static void counts(void)
+{
+	static const uint8_t code[] = {
+		0xba, 0xf8, 0x03,	/* mov $0x3f8, %dx */
+		0xbe, 0x00, 0x20,	/* 1: mov $0x2000, %si */
+		0xfe, 0x04,		/* 2: incb (%si) */
+		0x8a, 0x04,		/* mov (%si), %al */
+		0xee,			/* out %al, (%dx) */
+		0x81, 0xc6, 0x00, 0x10,	/* add $0x1000, %si */
+		0x81, 0xfe, 0x00, 0x60,	/* cmp $0x6000, %si */
+		0x75, 0xf1,		/* jne 2b */
+		0xeb, 0xec,		/* jmp 1b */
+	};
+	const int turns = fewer(1000000);
+	struct machine m;
+	uint8_t want[4] = { 0 }, byte;
+
+	build(&m, code, sizeof(code), 5);
+	for (int i = 0; i < turns; i++) {
+		uint8_t *there = m.ram + (size_t)(i % 4 + 1) * PAGE;
+
+		check(runs(&m, &byte), "it halts");
+		same(byte, ++want[i % 4]);
+		same(*there, want[i % 4]);
+		if (i % 1000 == 999)
+			*there = want[i % 4] = (uint8_t)(i / 1000);
+	}
+	discard(&m);
+}
+
+static volatile sig_atomic_t rang;
+
+static void ring(int sig)
+{
+	(void)sig;
+	rang++;
+}
+
+/* jmp . */
+static const uint8_t forever[] = { 0xeb, 0xfe };
+
+static void interrupted(void)
+{
+	const struct itimerval soon = { .it_value = { .tv_usec = 20000 } };
+	struct sigaction sa = { .sa_handler = ring };
+	struct machine m;
+
+	build(&m, forever, sizeof(forever), 1);
+	sys(sigaction(SIGALRM, &sa, NULL));
+	for (int i = 0; i < fewer(10); i++) {
+		rang = 0;
+		sys(setitimer(ITIMER_REAL, &soon, NULL));
+		refused(ioctl(m.cpu, KVM_RUN, 0), EINTR);
+		same(rang, 1);
+		same(m.run->exit_reason, KVM_EXIT_INTR);
+	}
+	discard(&m);
+}
+
+static void *run_forever(void *arg)
+{
+	struct machine *m = arg;
+	long r = ioctl(m->cpu, KVM_RUN, 0);
+
+	return (void *)(r < 0 ? (long)errno : r);
+}
+
+/* A processor that runs holds up its own thread only. */
+static void beside(void)
+{
+	struct sigaction sa = { .sa_handler = ring };
+	struct machine m;
+	pthread_t thread;
+	void *ended;
+
+	build(&m, forever, sizeof(forever), 1);
+	sys(sigaction(SIGUSR1, &sa, NULL));
+	same(pthread_create(&thread, NULL, run_forever, &m), 0);
+	for (int i = 0; i < 100; i++)
+		same(ioctl(m.kvm, KVM_CHECK_EXTENSION, KVM_CAP_USER_MEMORY), 1);
+	/* Until it is in the call that the signal is to end. */
+	do {
+		usleep(1000);
+		pthread_kill(thread, SIGUSR1);
+	} while (pthread_tryjoin_np(thread, &ended) != 0);
+	same((long)ended, EINTR);
+	discard(&m);
+}
+
+static void refusals(void)
+{
+	struct kvm_userspace_memory_region region = {
+		.memory_size = PAGE, .userspace_addr = (uint64_t)node };
+	int kvm = open_kvm();
+	int vm = (int)sys(ioctl(kvm, KVM_CREATE_VM, 0));
+
+	refused(ioctl(vm, KVM_SET_USER_MEMORY_REGION, 8), EFAULT);
+	refused(ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region), EINVAL);
+	refused(ioctl(kvm, KVM_CREATE_VM, ~0UL), EINVAL);
+	refused(ioctl(kvm, 0xdeadbeef, 0), EINVAL);
+	sys(close(vm));
+	sys(close(kvm));
+}
+
+int main(int argc, char **argv)
+{
+	static const struct victim_case cases[] = {
+		CASE(adds), CASE(counts), CASE(interrupted), CASE(beside),
+		CASE(refusals),
+	};
+
+	return VICTIM_MAIN(argc, argv, cases);
+}
