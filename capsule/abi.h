@@ -118,13 +118,19 @@
  *	placeholder alone: a shadow never execs.
  * SLOT_CLOSE: descriptor NEWFD is closed and its number filled again.
  * SLOT_MAKES: a call that may make descriptors, whatever it returns. They keep
- *	their numbers, from SHADOW_FD_BASE on. NEWFD is the lowest of these that
- *	was free; if it is no more, SLOT_FRESH says so.
+ *	their numbers, from SHADOW_FD_BASE on, of which the kernel takes the
+ *	lowest. NEWFD says which were free: so many (bits 24 to 31) from the
+ *	number in bits 0 to 23 on. If one is no more, SLOT_FRESH says so: it may
+ *	be a new one, or one that is on its way to another number (SLOT_OPEN).
+ *	There are no more of those than other threads, so it is enough to look
+ *	at as many as there are threads.
  */
 #define SLOT_CALL	0
 #define SLOT_OPEN	1
 #define SLOT_CLOSE	2
 #define SLOT_MAKES	3
+#define SLOT_MAKES_COUNT 24	/* shift */
+#define SLOT_MAKES_MAX	255
 
 /*
  * Cycles of the time stamp counter: an executor that slept for less looks for
@@ -366,8 +372,7 @@ struct stub_ctl {
 	uint32_t next_range, next_shadowed;	/* the tracer's */
 	int32_t placeholder;	/* HIDDEN_PLACEHOLDER (guest/tracer.h) */
 	uint32_t all;		/* names below a host directory may be local */
-	uint32_t makes;		/* ioctl may make descriptors */
-	uint32_t next_fd;	/* of which this is the lowest number */
+	uint32_t makes;		/* SLOT_NEWFD of an ioctl; 0: it makes none */
 	uint32_t ntrue;		/* notes that are to be written down */
 	uint32_t order;		/* of the next note */
 	int32_t arena;		/* HIDDEN_ARENA */

@@ -22,6 +22,8 @@
 #include "abi.h"
 #include "batch.inc"
 
+#define F_GETFD	1	/* fcntl.h is not for assembly */
+
 	.section .note.GNU-stack, "", @progbits
 	.text
 	.globl	_start
@@ -138,22 +140,24 @@ executor_called:
 	mov	%r8, %rax
 	jmp	respond
 
-/* Is the lowest free number what it was? */
+/* Are the numbers that were free still free? */
 look_for_fresh:
 	mov	%rax, %r14
-	mov	$SHADOW_FD_FILLER, %edi
-	xor	%esi, %esi			/* F_DUPFD */
-	mov	$SHADOW_FD_BASE, %edx
+	mov	SLOT_NEWFD(%r12), %ebp
+	mov	%ebp, %r8d
+	shr	$SLOT_MAKES_COUNT, %r8d
+	and	$(1 << SLOT_MAKES_COUNT) - 1, %ebp
+1:	dec	%r8d
+	js	2f
+	mov	%ebp, %edi
+	mov	$F_GETFD, %esi
 	mov	$__NR_fcntl, %eax
 	syscall
-	mov	%eax, %ebp
-	mov	%eax, %edi
-	mov	$__NR_close, %eax
-	syscall
-	cmp	SLOT_NEWFD(%r12), %ebp
-	mov	%r14, %rax
-	je	respond
+	inc	%ebp
+	test	%eax, %eax
+	js	1b
 	or	$SLOT_FRESH, %r15d
+2:	mov	%r14, %rax
 	jmp	respond
 
 /*

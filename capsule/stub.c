@@ -306,7 +306,7 @@ static uint64_t forward_ioctl(struct slot *lane)
 
 	if (decided == DECIDED_FORWARD && stub_ctl.makes) {
 		lane->op = SLOT_MAKES;
-		lane->newfd = stub_ctl.next_fd;
+		lane->newfd = stub_ctl.makes;
 	}
 	return decided;
 }

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/close_range.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -140,6 +141,8 @@ void call_closed(struct tracer *tr, struct task *t, int64_t result)
 	if (!is_restart_code(result)) {
 		files_clear(t->proc->files, fd);
 		task_native(tr, t, SYS_close, (uint64_t)fd, 0, 0, 0, 0, 0);
+		if (fd >= SHADOW_FD_BASE)
+			stub_set_makes(tr, t->proc);
 	}
 	task_return(tr, t, result);
 }
@@ -162,19 +165,22 @@ void call_close(struct tracer *tr, struct task *t)
 
 /* --- descriptors that other calls make ---------------------------------------- */
 
+#define MADE_WINDOW	64	/* numbers that are looked at together */
+#define LOOKS_MAX	1000
+
 /*
- * Of a descriptor on its way to another number, too, there is one in the shadow
- * that the target does not have: those are waited for. What does not end in a
- * while blocks (a FIFO that is opened), and has none yet.
+ * Of a descriptor on its way to another number, too (SLOT_OPEN, SLOT_CLOSE), there
+ * is one in the shadow that the target does not have. So a look at what there is
+ * counts if nobody was on the way meanwhile: every request of that kind has been
+ * answered before, or its executor sleeps, afterwards, in the call that is yet to
+ * open. Nobody begins one in between: the stub leaves it to us, and we are here.
  */
-#define MOVE_WAIT_US	2000
+typedef bool (*slot_fn)(struct tracer *tr, struct task *t, struct slot *s,
+			int index, void *ctx);
 
-static bool opens(const struct slot *s)
-{
-	return s->op == SLOT_OPEN && !slot_answered(s, s->req_seq & ~1u);
-}
-
-static bool somebody_opens(struct tracer *tr, const struct files *files)
+/* true: of one of them fn says so, of requests that are on the way or were. */
+static bool any_mover(struct tracer *tr, const struct files *files, slot_fn fn,
+		      void *ctx)
 {
 	size_t pos = 0;
 	struct task *t;
@@ -182,24 +188,89 @@ static bool somebody_opens(struct tracer *tr, const struct files *files)
 	while ((t = idmap_next(&tr->tasks, &pos))) {
 		if (t->proc->files != files)
 			continue;
-		if (t->slot && opens(t->slot))
+		if (t->slot && t->slot->op != SLOT_CALL &&
+		    t->slot->op != SLOT_MAKES &&
+		    fn(tr, t, t->slot, t->slot_index, ctx))
 			return true;
-		for (int i = 0; i < t->proc->nlanes; i++)
-			if (opens(t->proc->lanes[i]))
+		for (int i = 0; t->tid == t->proc->pid && i < t->proc->nlanes;
+		     i++)
+			if (t->proc->lanes[i]->op != SLOT_CALL &&
+			    t->proc->lanes[i]->op != SLOT_MAKES &&
+			    fn(tr, t, t->proc->lanes[i], LANE_FIRST + i, ctx))
 				return true;
 	}
 	return false;
 }
 
-/* Nobody begins to open: the stub leaves it to us, until it is told otherwise. */
-static void await_moves(struct tracer *tr, struct task *t)
+/* The sum of what only ever increases: unchanged, nothing has begun or ended. */
+static bool add_progress(struct tracer *tr, struct task *t, struct slot *s,
+			 int index, void *ctx)
+{
+	(void)tr;
+	(void)t;
+	(void)index;
+	*(uint64_t *)ctx += (uint64_t)(s->req_seq & ~1u) +
+			    (__atomic_load_n(&s->resp_seq, __ATOMIC_ACQUIRE) &
+			     ~1u);
+	return false;
+}
+
+static bool is_moving(struct tracer *tr, struct task *t, struct slot *s,
+		      int index, void *ctx)
+{
+	struct msg m = { .type = MSG_ASLEEP };
+
+	(void)ctx;
+	if (slot_answered(s, s->req_seq & ~1u))
+		return false;
+	m.thread.shadow = t->proc->shadow;
+	m.thread.thread = (uint32_t)index;
+	m.thread.nr = s->nr;
+	return s->op != SLOT_OPEN ||
+	       client_request(&tr->client, &m, -1, NULL) == -EBUSY;
+}
+
+/*
+ * Which of the numbers from fd on are open in the shadow, fillers aside: poll(2)
+ * says POLLNVAL of what is free, and of an O_PATH descriptor. 0 or -errno.
+ */
+static int look_at_fds(struct tracer *tr, struct task *t, int fd, uint64_t *open)
+{
+	struct pollfd *v = (void *)((char *)t->slot + SLOT_SCRATCH);
+	const uint64_t args[6] = { task_scratch(t), MADE_WINDOW };
+	int64_t r;
+
+	for (int i = 0; i < MADE_WINDOW; i++)
+		v[i] = (struct pollfd){ .fd = fd + i };
+	r = shadow_sync(tr, t, SLOT_CALL, SYS_poll, args, -1);
+	*open = 0;
+	for (int i = 0; r >= 0 && i < MADE_WINDOW; i++)
+		if (!(v[i].revents & POLLNVAL))
+			*open |= 1ULL << i;
+	return r < 0 ? (int)r : 0;
+}
+
+/* The same, of none that is on the way. */
+static int look_at_rest(struct tracer *tr, struct task *t, int fd,
+			uint64_t *open)
 {
 	const struct timespec pause = { .tv_nsec = 20000 };
+	const struct files *files = t->proc->files;
 
-	stub_set_ready(stub_ctl_of(t->proc), false);
-	for (int us = 0; us < MOVE_WAIT_US &&
-			 somebody_opens(tr, t->proc->files); us += 100)
+	for (int i = 0; i < LOOKS_MAX; i++) {
+		uint64_t before = 0, after = 0;
+		int err;
+
+		any_mover(tr, files, add_progress, &before);
+		err = look_at_fds(tr, t, fd, open);
+		if (err)
+			return err;
+		any_mover(tr, files, add_progress, &after);
+		if (before == after && !any_mover(tr, files, is_moving, NULL))
+			return 0;
 		nanosleep(&pause, NULL);
+	}
+	return -EBUSY;
 }
 
 static int64_t ask_fd(struct tracer *tr, struct task *t, int fd, uint64_t cmd)
@@ -210,10 +281,11 @@ static int64_t ask_fd(struct tracer *tr, struct task *t, int fd, uint64_t cmd)
 }
 
 /* 0, or why the target cannot have it. */
-static int adopt(struct tracer *tr, struct task *t, int fd, int flags)
+static int adopt(struct tracer *tr, struct task *t, int fd)
 {
 	const struct hostfd *maker = files_get(t->proc->files,
 					       (int)t->args[0]);
+	const int64_t flags = ask_fd(tr, t, fd, F_GETFL);
 	const bool cloexec = ask_fd(tr, t, fd, F_GETFD) & FD_CLOEXEC;
 	int64_t r;
 
@@ -223,37 +295,48 @@ static int adopt(struct tracer *tr, struct task *t, int fd, int flags)
 			(uint64_t)fd, cloexec ? O_CLOEXEC : 0, 0, 0, 0);
 	if (r < 0)
 		return r == -EBADF ? -EMFILE : (int)r;
-	return files_set(t->proc->files, fd, maker ? maker->path : "", flags);
+	return files_set(t->proc->files, fd, maker ? maker->path : "",
+			 flags < 0 ? 0 : (int)flags);
+}
+
+static int adopt_or_close(struct tracer *tr, struct task *t, int fd)
+{
+	const uint64_t args[6] = { (uint64_t)fd };
+	int err = adopt(tr, t, fd);
+
+	if (!err)
+		return 0;
+	log_warn("process %d: descriptor %d, made by the host, is lost: %s",
+		 t->proc->pid, fd, err == -EMFILE ?
+		 "the number is taken, or beyond RLIMIT_NOFILE" :
+		 strerror(-err));
+	shadow_sync(tr, t, SLOT_CALL, SYS_close, args, -1);
+	return err;
 }
 
 int64_t adopt_descriptors(struct tracer *tr, struct task *t, int64_t result)
 {
-	uint64_t args[6] = { 0 };
+	const struct files *files = t->proc->files;
+	uint64_t open = 1;
+	int err = shadow_ready(tr, t);
 
-	await_moves(tr, t);
-	for (int fd = SHADOW_FD_BASE;; fd++) {
-		int64_t flags;
-		int err;
+	stub_set_ready(stub_ctl_of(t->proc), false);
+	for (int base = SHADOW_FD_BASE; !err && open; base += MADE_WINDOW) {
+		err = look_at_rest(tr, t, base, &open);
+		for (int i = 0; !err && i < MADE_WINDOW; i++) {
+			int lost = 0;
 
-		if (files_get(t->proc->files, fd))
-			continue;
-		flags = ask_fd(tr, t, fd, F_GETFL);
-		if (flags < 0)
-			break;		/* free, and so are all above */
-		if (flags & O_PATH)
-			continue;	/* a filler, or somebody looks */
-		err = adopt(tr, t, fd, (int)flags);
-		if (!err)
-			continue;
-		log_warn("process %d: descriptor %d, made by the host, is lost:"
-			 " %s", t->proc->pid, fd, err == -EMFILE ?
-			 "the number is taken or beyond RLIMIT_NOFILE" :
-			 strerror(-err));
-		args[0] = (uint64_t)fd;
-		shadow_sync(tr, t, SLOT_CALL, SYS_close, args, -1);
-		if (result == fd)
-			result = err;
+			if (open >> i & 1 && !files_get(files, base + i))
+				lost = adopt_or_close(tr, t, base + i);
+			if (lost && result == base + i)
+				result = lost;
+		}
 	}
+	if (err)
+		log_warn("process %d: descriptors that the host has made could"
+			 " not be looked for: %s", t->proc->pid,
+			 strerror(-err));
+	stub_set_makes(tr, t->proc);
 	return result;
 }
 

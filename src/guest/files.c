@@ -84,8 +84,6 @@ int files_set(struct files *f, int fd, const char *path, int flags)
 				    .tree = !path_is_mixed(f->tr, path) };
 	f->nhost++;
 	stub_set_fd(f->ctl, fd, true, f->v[fd].tree);
-	if (f->ctl && fd >= SHADOW_FD_BASE)
-		f->ctl->next_fd = (uint32_t)files_next_made(f);
 	return 0;
 }
 
@@ -97,17 +95,21 @@ void files_clear(struct files *f, int fd)
 	f->v[fd] = (struct hostfd){ 0 };
 	f->nhost--;
 	stub_set_fd(f->ctl, fd, false, false);
-	if (f->ctl && fd >= SHADOW_FD_BASE)
-		f->ctl->next_fd = (uint32_t)files_next_made(f);
 }
 
-int files_next_made(const struct files *f)
+uint32_t files_free_made(const struct files *f, unsigned int nthreads)
 {
+	uint32_t count = nthreads < SLOT_MAKES_MAX ? nthreads : SLOT_MAKES_MAX;
 	int fd = SHADOW_FD_BASE;
 
 	while (files_get(f, fd) || fd == SHADOW_FD_ROOM)
 		fd++;
-	return fd;
+	/* Not more than are free in a row, or else one that is not: then the
+	 * answer is that there may be new ones. */
+	for (uint32_t i = 1; i < count; i++)
+		if (files_get(f, fd + (int)i))
+			return (uint32_t)(fd + (int)i) | 1u << SLOT_MAKES_COUNT;
+	return (uint32_t)fd | count << SLOT_MAKES_COUNT;
 }
 
 struct fs *fs_new(void)

@@ -590,7 +590,7 @@ void task_forward(struct tracer *tr, struct task *t, uint32_t op, uint64_t nr,
 		t->started = now_seconds();
 	if (nr == SYS_ioctl && tracer_has_devices(tr)) {
 		op = SLOT_MAKES;
-		newfd = files_next_made(t->proc->files);
+		newfd = (int)files_free_made(t->proc->files, t->proc->ntasks);
 	}
 	publish(tr, t, op, nr, args, newfd);
 	task_wait_regs(t, &regs);

@@ -175,7 +175,6 @@ static void write_fds(const struct tracer *tr, struct stub_ctl *ctl,
 	for (int fd = 0; (size_t)fd < files->n && fd < STUB_FDS; fd++)
 		if (files->v[fd].path)
 			stub_set_fd(ctl, fd, true, files->v[fd].tree);
-	ctl->next_fd = (uint32_t)files_next_made(files);
 	for (int fd = tr->hidden; fd < tr->hidden + HIDDEN_FDS; fd++)
 		if (fd < STUB_FDS)
 			ctl->fds[fd / 32] |= 1u << fd % 32;
@@ -206,7 +205,7 @@ static void write_ctl(struct tracer *tr, struct proc *p)
 	ctl->generation = tr->moving ? 0 : tr->generation;
 	ctl->placeholder = (int32_t)hidden_fd(tr, HIDDEN_PLACEHOLDER);
 	ctl->all = tr->all;
-	ctl->makes = tracer_has_devices(tr);
+	stub_set_makes(tr, p);
 	ctl->arena = (int32_t)hidden_fd(tr, HIDDEN_ARENA);
 	stub_set_cwd(tr, p);
 	for (unsigned int nr = 0; nr < STUB_NRS; nr++) {
@@ -217,6 +216,13 @@ static void write_ctl(struct tracer *tr, struct proc *p)
 					    tracer_in_vm(tr))) ? class :
 				 STUB_TRAP;
 	}
+}
+
+void stub_set_makes(const struct tracer *tr, const struct proc *p)
+{
+	if (p->mm->ctl)
+		p->mm->ctl->makes = !tracer_has_devices(tr) ? 0 :
+				    files_free_made(p->files, p->ntasks);
 }
 
 void stub_detached(struct tracer *tr, const struct mm *mm,

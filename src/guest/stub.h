@@ -61,6 +61,10 @@ void stub_leave_memory(struct proc *p);
  * whatever is below it is the host's, too */
 void stub_set_fd(struct stub_ctl *ctl, int fd, bool host, bool tree);
 
+/* stub_set_makes() - there are other threads, or other descriptors that calls
+ * have made */
+void stub_set_makes(const struct tracer *tr, const struct proc *p);
+
 /* stub_set_cwd() - the working directory, as it is known now */
 void stub_set_cwd(const struct tracer *tr, const struct proc *p);
 

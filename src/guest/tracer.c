@@ -385,6 +385,7 @@ static struct task *task_new(struct tracer *tr, pid_t tid, struct proc *proc)
 	proc->ntasks++;
 	proc->nalive++;
 	tr->stats.threads++;
+	stub_set_makes(tr, proc);
 	return t;
 }
 

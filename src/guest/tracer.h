@@ -472,9 +472,8 @@ void files_unref(struct files *files);
 const struct hostfd *files_get(const struct files *files, int fd);
 /* path is copied; 0 or -ENOMEM */
 int files_set(struct files *files, int fd, const char *path, int flags);
-/* files_next_made() - the number of the next that a call makes on the host's
- * side alone (SLOT_MAKES) */
-int files_next_made(const struct files *files);
+/* files_free_made() - what SLOT_NEWFD says for SLOT_MAKES */
+uint32_t files_free_made(const struct files *files, unsigned int nthreads);
 void files_clear(struct files *files, int fd);
 
 struct fs *fs_new(void);

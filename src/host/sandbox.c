@@ -699,11 +699,24 @@ static int landlock_fill(int ruleset, const struct rules *policy,
 	return rc;
 }
 
+/* A device is written to on a read-only mount, too: there is no first wall. */
+static int check_devices(const struct rules *policy, char *err)
+{
+	for (size_t i = 0; i < policy->n; i++)
+		if (policy->v[i].kind == RULE_DEV && policy->v[i].ro)
+			return fail_rule(err, -ENOSYS, &policy->v[i],
+					 "a device is read-only by Landlock"
+					 " alone, which this kernel does not"
+					 " have (Linux 5.19, CONFIG_SECURITY_LANDLOCK,"
+					 " lsm=landlock)");
+	return 0;
+}
+
 /*
  * restrict_names() - the same names again, by Landlock where there is any
  *
- * A second wall only, so a kernel without it will do (ENOSYS, EOPNOTSUPP), and
- * so will its first version: that one refused every rename from one directory
+ * A second wall only, but for devices, so a kernel without it will do (ENOSYS,
+ * EOPNOTSUPP), and so will its first version: that one refused every rename from one directory
  * to another, which the guest would see.
  */
 static int restrict_names(const struct rules *policy, char *err)
@@ -716,7 +729,7 @@ static int restrict_names(const struct rules *policy, char *err)
 	abi = syscall(SYS_landlock_create_ruleset, NULL, 0,
 		      LANDLOCK_CREATE_RULESET_VERSION);
 	if (abi < 2)
-		return 0;
+		return check_devices(policy, err);
 	attr.handled_access_fs = LL_READ | LL_WRITE;
 	if (abi < 3)
 		attr.handled_access_fs &= ~LANDLOCK_ACCESS_FS_TRUNCATE;
@@ -822,6 +835,8 @@ struct arg_test {
 	const uint32_t *values;		/* borrowed */
 	size_t n;
 	uint32_t hit, miss;
+	const struct rules *policy;	/* borrowed; or with what its devices
+					 * allow (RULE_DEV), or NULL */
 };
 
 #define ARG_TESTS_MAX	8
@@ -842,12 +857,36 @@ static void sieve_test(struct sieve *s, const struct arg_test *test)
 
 #define TEST(sieve, nr, arg, cmp, values, hit, miss) \
 	sieve_test(sieve, &(struct arg_test){ nr, arg, cmp, values, \
-		   ARRAY_SIZE(values), hit, miss })
+		   ARRAY_SIZE(values), hit, miss, NULL })
 
 static void sieve_allow(struct sieve *s, const uint16_t *calls, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
 		s->leaf[calls[i]] = LEAF_ALLOW;
+}
+
+/*
+ * A filter knows of an ioctl its number, not its device: what one rule allows is
+ * allowed of all, and if one allows everything there is nothing to test. What is
+ * not allowed comes to the daemon, which says so.
+ */
+static void sieve_requests(struct sieve *s, const struct rules *policy)
+{
+	struct arg_test test = { SYS_ioctl, 1, BPF_JEQ, file_requests,
+				 ARRAY_SIZE(file_requests), ALLOW,
+				 REFUSE(ENOTTY), NULL };
+
+	if (!forwards(policy, SYS_ioctl))
+		return;
+	for (size_t i = 0; i < policy->n; i++) {
+		if (policy->v[i].kind != RULE_DEV)
+			continue;
+		if (!policy->v[i].limited)
+			return;
+		test.policy = policy;
+		test.miss = SECCOMP_RET_TRACE;
+	}
+	sieve_test(s, &test);
 }
 
 /* What an executor may do. */
@@ -864,9 +903,7 @@ static void sieve_calls(struct sieve *s, const struct rules *policy)
 		     REFUSE(EPERM), ALLOW);
 	if (all)
 		return;
-	if (!rules_has(policy, RULE_DEV) && forwards(policy, SYS_ioctl))
-		TEST(s, SYS_ioctl, 1, BPF_JEQ, file_requests, ALLOW,
-		     REFUSE(ENOTTY));
+	sieve_requests(s, policy);
 	TEST(s, SYS_fcntl, 1, BPF_JEQ, owner_commands, REFUSE(EPERM), ALLOW);
 	if (forwards(policy, SYS_socket))
 		TEST(s, SYS_socket, 0, BPF_JEQ, net_families, ALLOW,
@@ -876,11 +913,25 @@ static void sieve_calls(struct sieve *s, const struct rules *policy)
 		     REFUSE(EPERM));
 }
 
+static void put_requests(struct bpf_prog *p, const struct rule *rule,
+			 uint32_t action)
+{
+	for (size_t i = 0; i < rule->nrequests; i++) {
+		const struct request_range *r = &rule->requests[i];
+
+		bpf_put(p, BPF_JMP | BPF_JGE | BPF_K, r->first, 0, 2);
+		bpf_put(p, BPF_JMP | BPF_JGT | BPF_K, r->last, 1, 0);
+		bpf_return(p, action);
+	}
+}
+
 static void put_test(struct bpf_prog *p, const struct arg_test *test)
 {
 	bpf_load(p, offsetof(struct seccomp_data, args) + 8 * test->arg);
 	for (size_t i = 0; i < test->n; i++)
 		bpf_if(p, test->cmp, test->values[i], test->hit);
+	for (size_t i = 0; test->policy && i < test->policy->n; i++)
+		put_requests(p, &test->policy->v[i], test->hit);
 	bpf_return(p, test->miss);
 }
 

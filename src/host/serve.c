@@ -169,8 +169,9 @@ static int add_rule(struct session *s, const char *text,
 	if (rc)
 		return rc;
 	r = &s->rules.v[s->rules.n - 1];
-	if (!r->host || !by->host)
-		return 0;
+	rc = rule_limit(r, by);
+	if (rc || !r->host || !by->host)
+		return rc;
 	r->base = strdup(by->host);
 	return r->base ? 0 : -ENOMEM;
 }
@@ -345,6 +346,8 @@ static int do_on_shadow(struct session *s, const struct msg *m)
 	case MSG_RING:
 		shadow_ring(sh, m->thread.thread);
 		return 0;
+	case MSG_ASLEEP:
+		return shadow_asleep(sh, m->thread.thread, m->thread.nr);
 	case MSG_FSIZE:
 		return shadow_limit(sh, m->fsize.bytes);
 	case MSG_CLOSE:

@@ -1088,6 +1088,22 @@ void shadow_cancel(struct shadow *s, uint32_t thread, uint32_t seq)
 	ptrace(PTRACE_INTERRUPT, e->tid, NULL, NULL);
 }
 
+int shadow_asleep(struct shadow *s, uint32_t thread, uint32_t nr)
+{
+	const struct executor *e = find_executor(s, thread);
+	char *text cleanup_free = NULL;
+	char path[64];
+	unsigned int in;
+
+	if (!e)
+		return -ESRCH;
+	/* "running", or the call that it sleeps in (proc_pid_syscall(5)). */
+	snprintf(path, sizeof(path), "/proc/%d/syscall", e->tid);
+	if (fd_read_all(path, 4096, &text) < 0)
+		return -ESRCH;
+	return sscanf(text, "%u", &in) == 1 && in == nr ? 0 : -EBUSY;
+}
+
 /* Between taking the request and making its call, in user mode? */
 static bool before_call(const struct executor *e,
 			const struct user_regs_struct *regs)
@@ -1163,6 +1179,26 @@ static unsigned int cancel_here(struct executor *e, int status,
 	return PTRACE_CONT;
 }
 
+#define REFUSALS_SHOWN	20
+
+/* The filter has found an ioctl that policy does not name. */
+static void refuse_call(struct executor *e, struct user_regs_struct *regs)
+{
+	struct nursery *n = e->shadow->nursery;
+
+	if (n->refusals < REFUSALS_SHOWN)
+		log_warn("shadow %u: ioctl request %#x is not allowed by the"
+			 " policy: EPERM (to allow it, add it to the rule's"
+			 " :ioctl=)%s", e->shadow->id,
+			 (uint32_t)regs->rsi,
+			 n->refusals + 1 == REFUSALS_SHOWN ?
+			 "; more of them are not shown" : "");
+	n->refusals++;
+	regs->orig_rax = ~0ULL;
+	regs->rax = (uint64_t)-EPERM;
+	remote_set_regs(e->tid, regs);
+}
+
 static void executor_stopped(struct executor *e, int status)
 {
 	struct user_regs_struct regs;
@@ -1184,6 +1220,8 @@ static void executor_stopped(struct executor *e, int status)
 		    s == (SIGTRAP | 0x80)) {
 			if (e->cancel)
 				how = cancel_here(e, status, &regs);
+		} else if (status >> 16 == PTRACE_EVENT_SECCOMP) {
+			refuse_call(e, &regs);
 		} else if (status >> 16 == 0) {
 			if (s == SIGSEGV || s == SIGBUS || s == SIGILL)
 				sig = (unsigned long)s;	/* its slot is gone */

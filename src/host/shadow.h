@@ -73,6 +73,7 @@ struct nursery {
 	struct idmap shadows;	/* by leader's tid */
 	int *files;		/* owned descriptors by file id, -1: none */
 	size_t nfiles;
+	unsigned int refusals;	/* of ioctl requests, by policy */
 };
 
 /*
@@ -134,6 +135,13 @@ void shadow_thread_end(struct shadow *s, uint32_t thread);
 void shadow_ring(struct shadow *s, uint32_t thread);
 /* shadow_cancel() - interrupt request seq of a thread, if it still runs */
 void shadow_cancel(struct shadow *s, uint32_t thread, uint32_t seq);
+
+/*
+ * shadow_asleep() - does the thread's executor sleep in this system call?
+ *
+ * 0; -EBUSY: it runs, or is in another one; -ESRCH: there is none.
+ */
+int shadow_asleep(struct shadow *s, uint32_t thread, uint32_t nr);
 
 /*
  * shadow_place() - keep a thread's executor on core cpu - 1, or off it; 0: on any

@@ -23,6 +23,7 @@ size_t msg_size(uint32_t type)
 	case MSG_THREAD_DROP:
 	case MSG_CANCEL:
 	case MSG_RING:
+	case MSG_ASLEEP:
 		return MSG_HEAD + sizeof(m->thread);
 	case MSG_PLACE:
 		return MSG_HEAD + sizeof(m->place);

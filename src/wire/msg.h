@@ -38,6 +38,7 @@ enum msg_type {
 	MSG_CANCEL,
 	MSG_RING,		/* a thread's slot has a request; no reply */
 	MSG_PLACE,		/* keep a thread on or off a core (loopback) */
+	MSG_ASLEEP,		/* is a thread blocked in this call? EBUSY: no */
 	MSG_GETFD,		/* the reply carries the descriptor */
 	MSG_CLOSE,		/* by exec, dup2: nobody hears of its result */
 	MSG_REPLY,
@@ -93,7 +94,7 @@ struct msg {
 			uint64_t slot;		/* GVA */
 			uint64_t slot_gpa;	/* in a VM, for MSG_RING */
 			uint32_t seq;		/* last request published */
-			uint32_t pad;
+			uint32_t nr;		/* ASLEEP */
 		} thread;
 		struct {
 			uint32_t shadow;

@@ -9,7 +9,8 @@
  * a rule is looked at for ":ro" and ":rw". What looks like one of them
  * misspelt, or like another tool's GUEST:HOST, is refused rather than taken
  * as a strange name. A name that really ends in ":word" can be given by
- * saying :rw after it; rules_format() always does.
+ * saying :rw after it; rules_format() always does. The same goes for ":ioctl=",
+ * which has to be the last of a rule.
  */
 #include "wire/rules.h"
 
@@ -28,7 +29,7 @@
 #define SHOWN		120	/* of a text in an error, so that two fit */
 
 #define FORM_PATH	"path:GUEST=HOST[:ro|:rw]"
-#define FORM_DEV	"dev:GUEST[=HOST]"
+#define FORM_DEV	"dev:GUEST[=HOST][:ro|:rw][:ioctl=LIST]"
 #define FORM_ANY	FORM_PATH ", path:GUEST[:ro|:rw], " FORM_DEV \
 			", net, all"
 
@@ -58,6 +59,7 @@ static void rule_fini(struct rule *rule)
 	free(rule->guest);
 	free(rule->host);
 	free(rule->base);
+	free(rule->requests);
 	memset(rule, 0, sizeof(*rule));
 }
 
@@ -174,8 +176,6 @@ static int parse_access(const struct parse *p, const char *text, size_t *len,
 	word = colon + 1;
 	n = (size_t)(text + *len - word);
 	if (n == 2 && (!memcmp(word, "ro", n) || !memcmp(word, "rw", n))) {
-		if (p->form->kind == RULE_DEV)
-			return complain(p, "a device takes no :ro or :rw");
 		*ro = word[1] == 'o';
 		*len -= n + 1;
 		return 0;
@@ -188,7 +188,75 @@ static int parse_access(const struct parse *p, const char *text, size_t *len,
 	return 0;
 }
 
-/* parse_names() - GUEST[=HOST], with :ro or :rw after it for a path */
+/* NUMBER[-NUMBER] at text, of which *end is behind */
+static int parse_range(const struct parse *p, const char *text,
+		       struct request_range *out, const char **end)
+{
+	unsigned long long v[2];
+	char *at = (char *)text;
+
+	for (int i = 0; i < 2; i++) {
+		if (!isdigit((unsigned char)*at))
+			return complain(p, "a request of ioctl is a number, as"
+					" in 0xae80, not \"%.*s\"", SHOWN,
+					*at ? at : "");
+		errno = 0;
+		v[i] = strtoull(at, &at, 0);
+		if (errno || v[i] > UINT32_MAX)
+			return complain(p, "requests of ioctl have 32 bits");
+		if (i == 0 && *at != '-')
+			v[++i] = v[0];
+		else if (i == 0)
+			at++;
+	}
+	if (v[0] > v[1])
+		return complain(p, "the range %#llx-%#llx is empty", v[0],
+				v[1]);
+	*out = (struct request_range){ (uint32_t)v[0], (uint32_t)v[1] };
+	*end = at;
+	return 0;
+}
+
+static int parse_list(const struct parse *p, const char *text,
+		      struct rule *rule)
+{
+	rule->limited = true;
+	if (strcmp(text, "none") == 0)
+		return 0;
+	rule->requests = calloc(RULE_REQUESTS_MAX, sizeof(*rule->requests));
+	if (!rule->requests)
+		return no_memory(p->err);
+	for (;; text++) {
+		int rc;
+
+		if (rule->nrequests == RULE_REQUESTS_MAX)
+			return complain(p, "more than %d ranges of requests",
+					RULE_REQUESTS_MAX);
+		rc = parse_range(p, text, &rule->requests[rule->nrequests++],
+				 &text);
+		if (rc || !*text)
+			return rc;
+		if (*text != ',')
+			return complain(p, "\"%.*s\" follows a request of"
+					" ioctl", SHOWN, text);
+	}
+}
+
+/* parse_requests() - cut :ioctl=LIST off the end of text[0, *len) */
+static int parse_requests(const struct parse *p, const char *text, size_t *len,
+			  struct rule *rule)
+{
+	static const char word[] = ":ioctl=";
+	const char *colon = memrchr(text, ':', *len);
+
+	if (rule->kind != RULE_DEV || !colon ||
+	    strncmp(colon, word, strlen(word)))
+		return 0;
+	*len = (size_t)(colon - text);
+	return parse_list(p, colon + strlen(word), rule);
+}
+
+/* parse_names() - GUEST[=HOST], and what is allowed with it */
 static int parse_names(const struct parse *p, const char *text,
 		       struct rule *rule)
 {
@@ -196,7 +264,9 @@ static int parse_names(const struct parse *p, const char *text,
 	const char *eq;
 	int rc;
 
-	rc = parse_access(p, text, &len, &rule->ro);
+	rc = parse_requests(p, text, &len, rule);
+	if (!rc)
+		rc = parse_access(p, text, &len, &rule->ro);
 	if (rc)
 		return rc;
 	eq = memchr(text, '=', len);
@@ -346,6 +416,28 @@ int rules_load(struct rules *rules, const char *file, char err[RULES_ERR_MAX])
 	return rc;
 }
 
+static int format_dev(const struct rule *rule, char *buf, size_t size)
+{
+	char list[RULE_REQUESTS_MAX * 24] = "";
+	bool same = !strcmp(rule->guest, rule->host);
+	size_t n = 0;
+
+	for (size_t i = 0; i < rule->nrequests; i++) {
+		const struct request_range *r = &rule->requests[i];
+
+		n += (size_t)snprintf(list + n, sizeof(list) - n, "%s%#x",
+				      i ? "," : "", r->first);
+		if (r->last != r->first)
+			n += (size_t)snprintf(list + n, sizeof(list) - n,
+					      "-%#x", r->last);
+	}
+	return snprintf(buf, size, "dev:%s%s%s:%s%s%s", rule->guest,
+			same ? "" : "=", same ? "" : rule->host,
+			rule->ro ? "ro" : "rw",
+			rule->limited ? ":ioctl=" : "",
+			!rule->limited || n ? list : "none");
+}
+
 int rules_format(const struct rule *rule, char *buf, size_t size)
 {
 	bool same = rule->guest && !strcmp(rule->guest, rule->host);
@@ -356,8 +448,7 @@ int rules_format(const struct rule *rule, char *buf, size_t size)
 				same ? "" : "=", same ? "" : rule->host,
 				rule->ro ? "ro" : "rw");
 	case RULE_DEV:
-		return snprintf(buf, size, "dev:%s%s%s", rule->guest,
-				same ? "" : "=", same ? "" : rule->host);
+		return format_dev(rule, buf, size);
 	case RULE_NET:
 		return snprintf(buf, size, "net");
 	case RULE_ALL:
@@ -399,6 +490,40 @@ static const struct rule *find_kind(const struct rules *rules,
 	return NULL;
 }
 
+static bool has_requests(const struct rule *r, struct request_range asked)
+{
+	for (size_t i = 0; i < r->nrequests; i++)
+		if (r->requests[i].first <= asked.first &&
+		    asked.last <= r->requests[i].last)
+			return true;
+	return false;
+}
+
+static bool covers_requests(const struct rule *allowed,
+			    const struct rule *asked)
+{
+	for (size_t i = 0; allowed->limited && i < asked->nrequests; i++)
+		if (!has_requests(allowed, asked->requests[i]))
+			return false;
+	return true;
+}
+
+int rule_limit(struct rule *rule, const struct rule *by)
+{
+	if (rule->limited || !by->limited)
+		return 0;
+	rule->limited = true;
+	if (!by->nrequests)
+		return 0;
+	rule->requests = calloc(by->nrequests, sizeof(*rule->requests));
+	if (!rule->requests)
+		return -ENOMEM;
+	memcpy(rule->requests, by->requests,
+	       by->nrequests * sizeof(*rule->requests));
+	rule->nrequests = by->nrequests;
+	return 0;
+}
+
 /*
  * The longest match alone decides, as in the shadow's mount namespace: under
  * a nested rule the outer one has no say.
@@ -410,7 +535,8 @@ static const struct rule *cover_name(const struct rules *policy,
 
 	if (!r || r->kind != asked->kind || !same_place(r, asked))
 		return NULL;
-	if (r->kind == RULE_DEV && strcmp(r->guest, asked->guest))
+	if (r->kind == RULE_DEV && (strcmp(r->guest, asked->guest) ||
+				    !covers_requests(r, asked)))
 		return NULL;
 	return r->ro && !asked->ro ? NULL : r;
 }

@@ -7,7 +7,10 @@
  *
  *	path:GUEST=HOST[:ro|:rw]	the tree HOST under the name GUEST
  *	path:GUEST[:ro|:rw]		the same name on both sides
- *	dev:GUEST[=HOST]		a device node
+ *	dev:GUEST[=HOST][:ro|:rw][:ioctl=LIST]
+ *					a device node; LIST: the numbers of the
+ *					ioctl requests that are allowed, and
+ *					ranges of them, or none
  *	net				sockets of the host's network
  *	all				everything that is not the process's own
  *
@@ -19,12 +22,23 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 enum rule_kind { RULE_PATH, RULE_DEV, RULE_NET, RULE_ALL };
 
+/* Requests of ioctl(2), from first to last. */
+struct request_range {
+	uint32_t first, last;
+};
+
+#define RULE_REQUESTS_MAX 64
+
 struct rule {
 	enum rule_kind kind;
-	bool ro;		/* RULE_PATH */
+	bool ro;		/* RULE_PATH, RULE_DEV */
+	bool limited;		/* RULE_DEV: to these: */
+	struct request_range *requests;	/* owned */
+	size_t nrequests;
 	char *guest;		/* owned; RULE_PATH, RULE_DEV */
 	char *host;		/* owned; RULE_PATH, RULE_DEV */
 	char *base;		/* owned; host name of the policy's rule, or NULL */
@@ -64,8 +78,9 @@ int rules_format(const struct rule *rule, char *buf, size_t size);
  *
  * A path is covered by a path rule whose guest name is the same or a leading
  * part of it, whose host name leads to the same place by the same remainder,
- * and that is not ro where rw is asked for; "all" covers everything. Returns
- * the rule that covers it, or NULL.
+ * and that is not ro where rw is asked for; of a device, one that allows the
+ * requests that are asked for, if some are named; "all" covers everything.
+ * Returns the rule that covers it, or NULL.
  */
 const struct rule *rules_cover(const struct rules *policy,
 			       const struct rule *asked);
@@ -78,5 +93,8 @@ const struct rule *rules_cover(const struct rules *policy,
 const struct rule *rules_match(const struct rules *rules, const char *path);
 
 bool rules_has(const struct rules *rules, enum rule_kind kind);
+
+/* rule_limit() - to the requests that another allows; 0 or -ENOMEM */
+int rule_limit(struct rule *rule, const struct rule *by);
 
 #endif

@@ -49,9 +49,18 @@ static const struct {
 	{ "path:/x=/y:word:rw", RULE_PATH, false, "/x", "/y:word",
 	  "path:/x=/y:word:rw" },
 	{ "dev:/dev/kvm", RULE_DEV, false, "/dev/kvm", "/dev/kvm",
-	  "dev:/dev/kvm" },
+	  "dev:/dev/kvm:rw" },
 	{ "dev:/dev/a=/dev/b", RULE_DEV, false, "/dev/a", "/dev/b",
-	  "dev:/dev/a=/dev/b" },
+	  "dev:/dev/a=/dev/b:rw" },
+	{ "dev:/dev/a:ro", RULE_DEV, true, "/dev/a", "/dev/a",
+	  "dev:/dev/a:ro" },
+	{ "dev:/dev/a:ioctl=0x5401", RULE_DEV, false, "/dev/a", "/dev/a",
+	  "dev:/dev/a:rw:ioctl=0x5401" },
+	{ "dev:/dev/a=/dev/b:ro:ioctl=1,0x10-0x1f,4294967295", RULE_DEV, true,
+	  "/dev/a", "/dev/b",
+	  "dev:/dev/a=/dev/b:ro:ioctl=0x1,0x10-0x1f,0xffffffff" },
+	{ "dev:/dev/a:ioctl=none", RULE_DEV, false, "/dev/a", "/dev/a",
+	  "dev:/dev/a:rw:ioctl=none" },
 	{ "net", RULE_NET, false, NULL, NULL, "net" },
 	{ "all", RULE_ALL, false, NULL, NULL, "all" },
 };
@@ -97,7 +106,7 @@ static void test_good(void)
 }
 
 #define FORM_PATH "(expected path:GUEST=HOST[:ro|:rw])"
-#define FORM_DEV "(expected dev:GUEST[=HOST])"
+#define FORM_DEV "(expected dev:GUEST[=HOST][:ro|:rw][:ioctl=LIST])"
 
 static const struct {
 	const char *text, *err;
@@ -135,24 +144,41 @@ static const struct {
 	{ "dev:kvm", "dev:kvm: the guest name must be absolute " FORM_DEV },
 	{ "dev:/=/dev/kvm", "dev:/=/dev/kvm: a device cannot be the root "
 	  "directory " FORM_DEV },
-	{ "dev:/dev/kvm:ro", "dev:/dev/kvm:ro: a device takes no :ro or :rw "
-	  FORM_DEV },
+	{ "dev:/dev/a:ioctl=", "dev:/dev/a:ioctl=: a request of ioctl is a "
+	  "number, as in 0xae80, not \"\" " FORM_DEV },
+	{ "dev:/dev/a:ioctl=KVM_RUN", "dev:/dev/a:ioctl=KVM_RUN: a request of "
+	  "ioctl is a number, as in 0xae80, not \"KVM_RUN\" " FORM_DEV },
+	{ "dev:/dev/a:ioctl=1,", "dev:/dev/a:ioctl=1,: a request of ioctl is a "
+	  "number, as in 0xae80, not \"\" " FORM_DEV },
+	{ "dev:/dev/a:ioctl=1-", "dev:/dev/a:ioctl=1-: a request of ioctl is a "
+	  "number, as in 0xae80, not \"\" " FORM_DEV },
+	{ "dev:/dev/a:ioctl=-1", "dev:/dev/a:ioctl=-1: a request of ioctl is a "
+	  "number, as in 0xae80, not \"-1\" " FORM_DEV },
+	{ "dev:/dev/a:ioctl=1;2", "dev:/dev/a:ioctl=1;2: \";2\" follows a "
+	  "request of ioctl " FORM_DEV },
+	{ "dev:/dev/a:ioctl=2-1", "dev:/dev/a:ioctl=2-1: the range 0x2-0x1 is "
+	  "empty " FORM_DEV },
+	{ "dev:/dev/a:ioctl=0x100000000", "dev:/dev/a:ioctl=0x100000000: "
+	  "requests of ioctl have 32 bits " FORM_DEV },
+	{ "path:/a:ioctl=1", "path:/a:ioctl=1: the host name must be absolute "
+	  FORM_PATH },
 	{ "net:eth0", "net:eth0: \"net\" stands alone (expected net)" },
 	{ "all:", "all:: \"all\" stands alone (expected all)" },
 	{ "", ": the rule is empty (expected path:GUEST=HOST[:ro|:rw], "
-	  "path:GUEST[:ro|:rw], dev:GUEST[=HOST], net, all)" },
+	  "path:GUEST[:ro|:rw], dev:GUEST[=HOST][:ro|:rw]"
+	  "[:ioctl=LIST], net, all)" },
 	{ "file:/a", "file:/a: there is no rule \"file\" (expected "
-	  "path:GUEST=HOST[:ro|:rw], path:GUEST[:ro|:rw], dev:GUEST[=HOST], "
-	  "net, all)" },
+	  "path:GUEST=HOST[:ro|:rw], path:GUEST[:ro|:rw], "
+	  "dev:GUEST[=HOST][:ro|:rw][:ioctl=LIST], net, all)" },
 	{ "pat:/a", "pat:/a: there is no rule \"pat\" (expected "
-	  "path:GUEST=HOST[:ro|:rw], path:GUEST[:ro|:rw], dev:GUEST[=HOST], "
-	  "net, all)" },
+	  "path:GUEST=HOST[:ro|:rw], path:GUEST[:ro|:rw], "
+	  "dev:GUEST[=HOST][:ro|:rw][:ioctl=LIST], net, all)" },
 	{ " net", " net: there is no rule \" net\" (expected "
-	  "path:GUEST=HOST[:ro|:rw], path:GUEST[:ro|:rw], dev:GUEST[=HOST], "
-	  "net, all)" },
+	  "path:GUEST=HOST[:ro|:rw], path:GUEST[:ro|:rw], "
+	  "dev:GUEST[=HOST][:ro|:rw][:ioctl=LIST], net, all)" },
 	{ "PATH:/a", "PATH:/a: there is no rule \"PATH\" (expected "
-	  "path:GUEST=HOST[:ro|:rw], path:GUEST[:ro|:rw], dev:GUEST[=HOST], "
-	  "net, all)" },
+	  "path:GUEST=HOST[:ro|:rw], path:GUEST[:ro|:rw], "
+	  "dev:GUEST[=HOST][:ro|:rw][:ioctl=LIST], net, all)" },
 };
 
 static void test_bad(void)
@@ -370,7 +396,15 @@ static const struct {
 	  "path:/a/b=/y:ro" },
 	{ "path:/a=/x path:/a/b=/y:ro", "path:/a/b/c=/y/c:rw", NULL },
 	{ "path:/a=/x path:/a/b=/y:ro", "path:/a/c=/x/c", "path:/a=/x:rw" },
-	{ "dev:/dev/kvm", "dev:/dev/kvm", "dev:/dev/kvm" },
+	{ "dev:/dev/kvm", "dev:/dev/kvm", "dev:/dev/kvm:rw" },
+	{ "dev:/dev/kvm:ro", "dev:/dev/kvm", NULL },
+	{ "dev:/dev/kvm", "dev:/dev/kvm:ro", "dev:/dev/kvm:rw" },
+	{ "dev:/dev/a:ioctl=1-5", "dev:/dev/a", "dev:/dev/a:rw:ioctl=0x1-0x5" },
+	{ "dev:/dev/a:ioctl=1-5", "dev:/dev/a:ioctl=2-5,1",
+	  "dev:/dev/a:rw:ioctl=0x1-0x5" },
+	{ "dev:/dev/a:ioctl=1-5", "dev:/dev/a:ioctl=5-6", NULL },
+	{ "dev:/dev/a:ioctl=none", "dev:/dev/a:ioctl=1", NULL },
+	{ "dev:/dev/a", "dev:/dev/a:ioctl=1", "dev:/dev/a:rw" },
 	{ "dev:/dev/kvm", "path:/dev/kvm", NULL },
 	{ "dev:/dev/kvm", "dev:/dev/kvm=/dev/null", NULL },
 	{ "dev:/dev/kvm", "dev:/dev/kvm/x", NULL },

@@ -524,7 +524,7 @@ static void test_refused(uid_t uid)
 		    "path:/m=@/gone:rw: @/gone does not exist on the host: "
 		    "create it or correct the rule");
 	run_refused(uid, "dev:/m=@/single", -ENODEV,
-		    "dev:/m=@/single: @/single is not a device node on the "
+		    "dev:/m=@/single:rw: @/single is not a device node on the "
 		    "host: use path: for other files");
 	run_refused(uid, "path:/=@/single", -ENOTDIR,
 		    "path:/=@/single:rw: @/single is not a directory, as the "
@@ -534,7 +534,7 @@ static void test_refused(uid_t uid)
 		    "@/tree: No such file or directory: create a directory "
 		    "for it there");
 	run_refused(uid, "path:/m=@/tree dev:/m/gone=/dev/null", -ENOENT,
-		    "dev:/m/gone=/dev/null: cannot mount on /m/gone inside "
+		    "dev:/m/gone=/dev/null:rw: cannot mount on /m/gone inside "
 		    "@/tree: No such file or directory: create a file for it "
 		    "there");
 	run_refused(uid, "path:/m=@/tree path:/m/up=@/secret", -ELOOP,
@@ -579,6 +579,9 @@ static uint32_t verdict(const struct sock_fprog *prog,
 			break;
 		case BPF_JMP | BPF_JGE | BPF_K:
 			pc += a >= f->k ? f->jt : f->jf;
+			break;
+		case BPF_JMP | BPF_JGT | BPF_K:
+			pc += a > f->k ? f->jt : f->jf;
 			break;
 		case BPF_JMP | BPF_JSET | BPF_K:
 			pc += a & f->k ? f->jt : f->jf;
@@ -775,6 +778,52 @@ static void test_filters(void)
 	}
 }
 
+/* Requests by lists: those of every device together, and what files have. */
+static void test_requests(void)
+{
+	static const struct {
+		uint64_t request;
+		uint32_t limited, one_not, none;
+	} cases[] = {
+		{ TCGETS, A, A, A },
+		{ 0x10, A, A, T }, { 0x11, T, A, T },
+		{ 0x20, A, A, T }, { 0x2f, A, A, T },
+		{ 0x1f, T, A, T }, { 0x30, T, A, T },
+		{ 0xae01, A, A, T }, { HIGH | 0xae01, A, A, T },
+		{ HIGH | 0x11, T, A, T }, { 0, T, A, T },
+		{ 0xffffffff, A, A, T }, { 0xfffffffe, T, A, T },
+	};
+	static const char *const policies[] = {
+		"dev:/dev/a:ioctl=0x10,0x20-0x2f dev:/dev/b:ioctl=0xae01,"
+		"0xffffffff",
+		"dev:/dev/a:ioctl=0x10 dev:/dev/b",
+		"dev:/dev/a:ioctl=none" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(policies); i++) {
+		struct sock_fprog executor;
+		struct rules policy;
+
+		rules_of(&policy, policies[i]);
+		if (sandbox_filter_executor(&policy, &executor))
+			bail("no filter");
+		for (size_t k = 0; k < ARRAY_SIZE(cases); k++) {
+			const uint32_t want[] = { cases[k].limited,
+						  cases[k].one_not,
+						  cases[k].none };
+			struct seccomp_data data = {
+				.nr = SYS_ioctl, .arch = AUDIT_ARCH_X86_64,
+				.args = { 3, cases[k].request } };
+
+			check(verdict(&executor, &data) == want[i],
+			      "with %s: ioctl %#lx", policies[i],
+			      cases[k].request);
+		}
+		free(executor.filter);
+		rules_fini(&policy);
+		tell("");
+	}
+}
+
 /* ---- filters, installed ---- */
 
 static long call(long nr, long a, long b, long c)
@@ -921,6 +970,7 @@ int main(int argc, char **argv)
 		bail("mmap");
 	fd = start_listening();
 	test_filters();
+	test_requests();
 	test_flags();
 	if (getuid() == 0) {
 		test_as(0);

@@ -219,6 +219,85 @@ static void beside(void)
 	discard(&m);
 }
 
+/* A number is free again when it has been closed, and not before. */
+static void made_again(void)
+{
+	int kvm = open_kvm();
+	int first = (int)sys(ioctl(kvm, KVM_CREATE_VM, 0));
+	int second = (int)sys(ioctl(kvm, KVM_CREATE_VM, 0));
+
+	check(first != second, "two machines have one number");
+	same(sys(fcntl(first, F_GETFD)), FD_CLOEXEC);
+	for (int i = 0; i < fewer(200); i++) {
+		sys(close(first));
+		refused(ioctl(first, KVM_CHECK_EXTENSION, 0), EBADF);
+		same(ioctl(kvm, KVM_CREATE_VM, 0), first);
+	}
+	same(sys(dup2(first, second)), second);
+	sys(close(first));
+	check(ioctl(second, KVM_CREATE_VCPU, 0) >= 0, "the copy is another");
+	sys(close(second));
+	sys(close(kvm));
+}
+
+/* Threads that open files meanwhile: their descriptors are other ones. */
+static void *open_files(void *stop)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s", in("x"));
+	while (!__atomic_load_n((bool *)stop, __ATOMIC_RELAXED)) {
+		int fd = (int)sys(open(path, O_RDONLY));
+		struct stat st;
+
+		sys(fstat(fd, &st));
+		check(S_ISREG(st.st_mode), "a file has become something else");
+		sys(close(fd));
+	}
+	return NULL;
+}
+
+static void beside_opens(void)
+{
+	bool stop = false;
+	int kvm = open_kvm();
+	pthread_t threads[3];
+
+	put(in("x"), "x");
+	for (int i = 0; i < 3; i++)
+		same(pthread_create(&threads[i], NULL, open_files, &stop), 0);
+	for (int i = 0; i < fewer(300); i++) {
+		int vm = (int)sys(ioctl(kvm, KVM_CREATE_VM, 0));
+
+		same(ioctl(vm, KVM_CHECK_EXTENSION, KVM_CAP_USER_MEMORY), 1);
+		sys(close(vm));
+	}
+	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+	for (int i = 0; i < 3; i++)
+		same(pthread_join(threads[i], NULL), 0);
+	sys(close(kvm));
+}
+
+/* A child has them, too, and the parent goes on with its own. */
+static void forked(void)
+{
+	int kvm = open_kvm(), status;
+	int vm = (int)sys(ioctl(kvm, KVM_CREATE_VM, 0));
+	pid_t pid = (pid_t)sys(fork());
+
+	if (pid == 0) {
+		/* KVM: a machine is that of the memory it was made in. */
+		refused(ioctl(vm, KVM_CREATE_VCPU, 0), EIO);
+		sys(close(vm));
+		_exit(0);
+	}
+	same(waitpid(pid, &status, 0), pid);
+	same(status, 0);
+	sys(close((int)sys(ioctl(vm, KVM_CREATE_VCPU, 0))));
+	sys(close(vm));
+	sys(close(kvm));
+}
+
 static void refusals(void)
 {
 	struct kvm_userspace_memory_region region = {
@@ -238,6 +317,7 @@ int main(int argc, char **argv)
 {
 	static const struct victim_case cases[] = {
 		CASE(adds), CASE(counts), CASE(interrupted), CASE(beside),
+		CASE(made_again), CASE(beside_opens), CASE(forked),
 		CASE(refusals),
 	};
 
