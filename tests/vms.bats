@@ -145,6 +145,7 @@ uml() {
 	shift
 	uml_binary
 	(cd "$TESTDIR" && exec env DS_TEST_MARK="$DS_MARK" HOME="$TESTDIR" \
+		LD_PRELOAD="$BUILD/vm/xstate.so" \
 		"$UML" mem=64M rootfstype=hostfs root=/dev/root ro \
 		init=/bin/sleep con=null con0=null,fd:1 "$@" 300 \
 		>"$TESTDIR/$word.log" 2>&1 </dev/null 3>&-) &

@@ -359,10 +359,25 @@ static int explain_source(const struct rule *rule, int rc, char *err)
 	}
 }
 
-static int check_source(const struct tree *tree, mode_t mode, char *err)
+/* What it makes is about the memory of whoever asks, which is the shadow. */
+static bool is_userfaultfd(const struct stat *st)
+{
+	struct stat node;
+
+	return S_ISCHR(st->st_mode) && stat("/dev/userfaultfd", &node) == 0 &&
+	       S_ISCHR(node.st_mode) && node.st_rdev == st->st_rdev;
+}
+
+static int check_source(const struct tree *tree, const struct stat *st,
+			char *err)
 {
 	const struct rule *rule = tree->rule;
+	const mode_t mode = st->st_mode;
 
+	if (rule->kind == RULE_DEV && is_userfaultfd(st))
+		return fail_rule(err, -EPERM, rule, "%s is not forwarded: the "
+				 "page faults that it handles would be the "
+				 "shadow's, not the program's", rule->host);
 	if (rule->kind == RULE_DEV && !S_ISCHR(mode) && !S_ISBLK(mode))
 		return fail_rule(err, -ENODEV, rule, "%s is not a device node "
 				 "on the host: use path: for other files",
@@ -388,7 +403,7 @@ static int tree_open(const struct root *root, struct tree *tree, char *err)
 	if (fstat(fd, &st) < 0)
 		return explain_source(rule, -errno, err);
 	tree->dir = S_ISDIR(st.st_mode);
-	rc = check_source(tree, st.st_mode, err);
+	rc = check_source(tree, &st, err);
 	if (rc)
 		return rc;
 	if (rule->kind == RULE_PATH)
