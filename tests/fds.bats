@@ -89,6 +89,14 @@ load helpers
 	victim fds epoll_host
 }
 
+@test "one epoll waits for forwarded files and local ones" {
+	victim fds epoll_mixed
+}
+
+@test "a signal ends the wait of an epoll for both sides" {
+	victim fds epoll_signalled
+}
+
 @test "all of it holds with everything forwarded" {
 	victim_all fds
 }

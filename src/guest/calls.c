@@ -199,10 +199,10 @@ void call_opened(struct tracer *tr, struct task *t, int64_t result)
 }
 
 /* The number is the target's kernel's choice: the lowest that is free. */
-static int64_t placeholder_new(struct tracer *tr, struct task *t, int lowest,
-			       bool cloexec)
+static int64_t placeholder_new(struct tracer *tr, struct task *t, uint64_t of,
+			       int lowest, bool cloexec)
 {
-	return task_native(tr, t, SYS_fcntl, hidden_fd(tr, HIDDEN_PLACEHOLDER),
+	return task_native(tr, t, SYS_fcntl, of,
 			   cloexec ? F_DUPFD_CLOEXEC : F_DUPFD,
 			   (uint64_t)lowest, 0, 0, 0);
 }
@@ -242,7 +242,10 @@ void forward_newfd(struct tracer *tr, struct task *t, uint64_t nr,
 		   const uint64_t args[6], bool cloexec, int lowest,
 		   const char *path, int flags)
 {
-	int64_t fd = placeholder_new(tr, t, lowest, cloexec);
+	/* A copy of a twin is a twin. */
+	int64_t fd = placeholder_new(tr, t, flags & HOSTFD_TWIN ? args[0] :
+				     hidden_fd(tr, HIDDEN_PLACEHOLDER),
+				     lowest, cloexec);
 
 	if (fd < 0) {
 		task_return(tr, t, fd);
@@ -477,6 +480,7 @@ static call_fn special(uint64_t nr)
 		[SYS_clone] = call_clone, [SYS_clone3] = call_clone,
 		[SYS_fork] = call_clone, [SYS_vfork] = call_clone,
 		[SYS_prctl] = call_prctl, [SYS_seccomp] = call_seccomp,
+		[SYS_epoll_wait] = call_epoll_wait,
 		[SYS_epoll_pwait] = call_epoll_wait,
 		[SYS_epoll_pwait2] = call_epoll_wait,
 		[SYS_socket] = call_socket,

@@ -83,7 +83,7 @@ int files_set(struct files *f, int fd, const char *path, int flags)
 	f->v[fd] = (struct hostfd){ .path = copy, .flags = flags,
 				    .tree = !path_is_mixed(f->tr, path) };
 	f->nhost++;
-	stub_set_fd(f->ctl, fd, true, f->v[fd].tree);
+	stub_set_fd(f->ctl, fd, &f->v[fd]);
 	return 0;
 }
 
@@ -94,7 +94,7 @@ void files_clear(struct files *f, int fd)
 	free(f->v[fd].path);
 	f->v[fd] = (struct hostfd){ 0 };
 	f->nhost--;
-	stub_set_fd(f->ctl, fd, false, false);
+	stub_set_fd(f->ctl, fd, NULL);
 }
 
 uint32_t files_free_made(const struct files *f, unsigned int nthreads)

@@ -9,7 +9,9 @@
  * nothing.
  *
  * An epoll or inotify descriptor belongs to the side of what it is first used
- * for: until then nobody can tell a local one from the host's.
+ * for: until then nobody can tell a local one from the host's. An epoll that comes
+ * to have descriptors of the other side as well is a twin from then on (tracer.h),
+ * and waits in turns.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -475,11 +477,10 @@ static void took_side(struct tracer *tr, struct task *t, int64_t result)
 	call_general(tr, t);	/* now both are the host's */
 }
 
-/* Is it a local descriptor of the kind, with nothing in it yet? */
-static bool is_unused(const struct task *t, int fd, const char *kind,
-		      const char *entry)
+/* Is it a local descriptor of the kind? */
+static bool is_kind(const struct task *t, int fd, const char *kind)
 {
-	char path[64], link[64], *text cleanup_free = NULL;
+	char path[64], link[64];
 	ssize_t n;
 
 	snprintf(path, sizeof(path), "/proc/%d/fd/%d", t->tid, fd);
@@ -487,10 +488,18 @@ static bool is_unused(const struct task *t, int fd, const char *kind,
 	if (n < 0)
 		return false;
 	link[n] = '\0';
-	if (strcmp(link, kind) != 0)
-		return false;
+	return strcmp(link, kind) == 0;
+}
+
+/* And is there nothing in it yet? */
+static bool is_unused(const struct task *t, int fd, const char *kind,
+		      const char *entry)
+{
+	char path[64], *text cleanup_free = NULL;
+
 	snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", t->tid, fd);
-	return fd_read_all(path, 1 << 20, &text) >= 0 && !strstr(text, entry);
+	return is_kind(t, fd, kind) &&
+	       fd_read_all(path, 1 << 20, &text) >= 0 && !strstr(text, entry);
 }
 
 static void take_side(struct tracer *tr, struct task *t, const char *kind,
@@ -529,42 +538,115 @@ void call_inotify_add(struct tracer *tr, struct task *t)
 		take_side(tr, t, kind, SYS_inotify_init1);
 }
 
-void call_epoll_ctl(struct tracer *tr, struct task *t)
+static bool is_twin(const struct task *t, int fd)
+{
+	const struct hostfd *h = files_get(t->proc->files, fd);
+
+	return h && h->flags & HOSTFD_TWIN;
+}
+
+static int64_t cloexec_of(struct tracer *tr, struct task *t, int fd)
+{
+	return task_native(tr, t, SYS_fcntl, (uint64_t)fd, F_GETFD, 0, 0, 0,
+			   0) & FD_CLOEXEC ? O_CLOEXEC : 0;
+}
+
+/* The placeholder of an epoll of the host's gives way to one of the target's. */
+static int64_t add_local_twin(struct tracer *tr, struct task *t, int ep)
+{
+	struct files *files = t->proc->files;
+	int64_t own = task_native(tr, t, SYS_epoll_create1, 0, 0, 0, 0, 0, 0);
+	char *path cleanup_free = strdup(files_get(files, ep)->path);
+	int64_t r;
+
+	if (own < 0)
+		return own;
+	r = task_native(tr, t, SYS_dup3, (uint64_t)own, (uint64_t)ep,
+			(uint64_t)cloexec_of(tr, t, ep), 0, 0, 0);
+	task_native(tr, t, SYS_close, (uint64_t)own, 0, 0, 0, 0, 0);
+	if (r >= 0)
+		r = path ? files_set(files, ep, path, HOSTFD_TWIN) : -ENOMEM;
+	return r < 0 ? r : 0;
+}
+
+/* The host has one of its own now, for its own descriptors. */
+static void host_twin_added(struct tracer *tr, struct task *t, int64_t result)
+{
+	const int ep = t->u.fd;
+
+	if (result >= 0)
+		result = files_set(t->proc->files, ep, t->u.path ? t->u.path :
+				   "", HOSTFD_TWIN);
+	task_set_path(t, NULL);
+	if (result < 0)
+		task_return(tr, t, result);
+	else
+		call_general(tr, t);
+}
+
+/* What epoll has never waited for: files, directories. */
+static int refuse_file(struct tracer *tr, struct task *t, int fd)
+{
+	const uint64_t args[6] = { (uint64_t)fd, task_scratch(t) };
+	struct stat st;
+
+	if (shadow_sync(tr, t, SLOT_CALL, SYS_fstat, args, -1) != 0)
+		return 0;
+	memcpy(&st, (char *)t->slot + SLOT_SCRATCH, sizeof(st));
+	return S_ISREG(st.st_mode) || S_ISDIR(st.st_mode) ? -EPERM : 0;
+}
+
+static void add_host_fd(struct tracer *tr, struct task *t, int ep, int fd)
 {
 	static const char kind[] = "anon_inode:[eventpoll]";
+	const uint64_t none[6] = { 0 };
+	int err = shadow_ready(tr, t) < 0 ? -EIO : refuse_file(tr, t, fd);
+
+	if (!err && !is_kind(t, ep, kind))
+		err = fd_is_open(t, ep) ? -EINVAL : -EBADF;
+	if (err) {
+		task_return(tr, t, err);
+		return;
+	}
+	if (is_unused(t, ep, kind, "tfd:")) {
+		take_side(tr, t, kind, SYS_epoll_create1);
+		return;
+	}
+	t->u.fd = ep;
+	task_set_path(t, kind);
+	task_forward(tr, t, SLOT_OPEN, SYS_epoll_create1, none, ep,
+		     host_twin_added);
+}
+
+void call_epoll_ctl(struct tracer *tr, struct task *t)
+{
 	const int ep = (int)t->args[0], fd = (int)t->args[2];
 	const bool ep_host = is_host_fd(t, ep), fd_host = is_host_fd(t, fd);
-	uint64_t args[6] = { (uint64_t)fd };
-	struct stat st;
+	int64_t r = 0;
 
 	if (is_hidden_fd(tr, ep) || is_hidden_fd(tr, fd) ||
 	    ep_host == fd_host) {
 		call_general(tr, t);
-		return;
+	} else if (is_twin(t, ep)) {
+		task_allow(tr, t);
+	} else if (ep_host) {
+		if (fd_is_open(t, fd))
+			r = add_local_twin(tr, t, ep);
+		task_return(tr, t, r < 0 ? r : task_native_same(tr, t));
+	} else {
+		add_host_fd(tr, t, ep, fd);
 	}
-	if (ep_host || !is_unused(t, ep, kind, "tfd:")) {
-		task_return(tr, t, fd_is_open(t, ep_host ? fd : ep) ? -EPERM :
-								      -EBADF);
-		return;
-	}
-	/* EPERM for what epoll has never waited for: files, directories. */
-	if (shadow_ready(tr, t) < 0) {
-		task_return(tr, t, -EIO);
-		return;
-	}
-	args[1] = task_scratch(t);
-	if (shadow_sync(tr, t, SLOT_CALL, SYS_fstat, args, -1) == 0) {
-		memcpy(&st, (char *)t->slot + SLOT_SCRATCH, sizeof(st));
-		if (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)) {
-			task_return(tr, t, -EPERM);
-			return;
-		}
-	}
-	take_side(tr, t, kind, SYS_epoll_create1);
 }
 
-/* --- epoll_pwait -------------------------------------------------------------- */
+/* --- epoll_wait, epoll_pwait -------------------------------------------------- */
 
+/*
+ * By a twin, and where the wait has a signal mask, which is one for the target's
+ * own kernel: in turns, as above. The thread sleeps in ppoll(2), which goes on
+ * after a signal that nobody handles; epoll_wait(2) would not, when traced. What is
+ * ready on the host is taken first, but not all that there is room for, or the
+ * target's own might never be seen.
+ */
 static void epoll_end(struct tracer *tr, struct task *t, int64_t result)
 {
 	wait_free(t->wait);
@@ -578,65 +660,115 @@ static void epoll_slept(struct tracer *tr, struct task *t, int64_t result)
 {
 	struct wait *w = t->wait;
 
-	if (is_restart_code(result) && deliver_masked(t, w))
-		result = -EINTR;
-	if (result < 0 && !is_restart_code(result)) {
+	if (is_restart_code(result) && !w->mask)
+		result = -ERESTARTNOHAND;
+	else if (is_restart_code(result))
+		result = deliver_masked(t, w) ? -EINTR : 0;
+	if (result < 0) {
 		epoll_end(tr, t, result);
 		return;
 	}
-	lengthen_turn(w);
+	if (!result)
+		lengthen_turn(w);
 	epoll_turn(tr, t);
+}
+
+/* Until the turn, or the time of the call, is over; or one of a twin's own is
+ * ready. */
+static void epoll_sleep(struct tracer *tr, struct task *t)
+{
+	struct {
+		int64_t ts[2];
+		struct pollfd own;
+	} *room = (void *)((char *)t->slot + SLOT_SCRATCH);
+	const uint64_t at = task_scratch(t);
+	struct wait *w = t->wait;
+	double s = w->turn_ms / 1e3;
+
+	if (w->until >= 0 && w->until - now_seconds() < s)
+		s = w->until - now_seconds();
+	room->ts[0] = 0;
+	room->ts[1] = s > 0 ? (int64_t)(s * 1e9) : 0;
+	room->own = (struct pollfd){ .fd = (int)t->args[0], .events = POLLIN };
+	task_native_later(tr, t, SYS_ppoll, (uint64_t[6]){
+			  at + offsetof(typeof(*room), own),
+			  is_twin(t, (int)t->args[0]), at, w->mask,
+			  w->mask_len }, epoll_slept);
 }
 
 static void epoll_polled(struct tracer *tr, struct task *t, int64_t result)
 {
-	struct wait *w = t->wait;
-	int64_t ts[2] = { 0, w->turn_ms * 1000000LL };
-	uint64_t args[6] = { 0, 0, task_scratch(t), w->mask, w->mask_len };
+	const struct wait *w = t->wait;
+	int64_t own = 0;
 
-	if (result != 0 || (w->until >= 0 && now_seconds() >= w->until)) {
-		epoll_end(tr, t, result);
-		return;
-	}
-	memcpy((char *)t->slot + SLOT_SCRATCH, ts, sizeof(ts));
-	task_native_later(tr, t, SYS_ppoll, args, epoll_slept);
+	if (is_restart_code(result))
+		result = -ERESTARTNOHAND;
+	if (result >= 0 && is_twin(t, (int)t->args[0]) &&
+	    (uint64_t)result < t->args[2])
+		own = task_native(tr, t, SYS_epoll_wait, t->args[0],
+				  t->args[1] + (uint64_t)result *
+				  sizeof(struct epoll_event),
+				  t->args[2] - (uint64_t)result, 0, 0, 0);
+	if (result > 0 && own < 0)
+		own = 0;
+	if (result + own != 0 || (w->until >= 0 && now_seconds() >= w->until))
+		epoll_end(tr, t, result < 0 ? result : result + own);
+	else
+		epoll_sleep(tr, t);
 }
 
 static void epoll_turn(struct tracer *tr, struct task *t)
 {
-	uint64_t args[6] = { t->args[0], t->args[1], t->args[2], 0 };
+	const uint64_t max = t->args[2];
+	const bool both = is_twin(t, (int)t->args[0]) && (int)max > 1;
+	uint64_t args[6] = { t->args[0], t->args[1], both ? max / 2 : max, 0 };
 
 	task_forward(tr, t, SLOT_CALL, SYS_epoll_wait, args, -1, epoll_polled);
 }
 
-/* A signal mask for the wait is one for the target's own kernel. */
-void call_epoll_wait(struct tracer *tr, struct task *t)
+static int read_epoll_timeout(struct task *t, struct wait *w)
 {
-	struct wait *w;
 	int64_t ts[2];
 
-	if (!is_host_fd(t, (int)t->args[0]) || !t->args[4]) {
+	w->until = -1;
+	if (t->nr != SYS_epoll_pwait2) {
+		if ((int)t->args[3] >= 0)
+			w->until = now_seconds() + (int)t->args[3] / 1e3;
+		return 0;
+	}
+	if (!t->args[3])
+		return 0;
+	if (task_read(t, t->args[3], ts, sizeof(ts)) != sizeof(ts))
+		return -EFAULT;
+	if (ts[0] < 0 || ts[1] < 0 || ts[1] > 999999999)
+		return -EINVAL;
+	w->until = now_seconds() + (double)ts[0] + (double)ts[1] / 1e9;
+	return 0;
+}
+
+void call_epoll_wait(struct tracer *tr, struct task *t)
+{
+	const int ep = (int)t->args[0];
+	const bool masked = t->nr != SYS_epoll_wait && t->args[4];
+	struct wait *w;
+	int err;
+
+	if (!is_host_fd(t, ep) || (!masked && !is_twin(t, ep))) {
 		call_general(tr, t);
 		return;
 	}
 	w = calloc(1, sizeof(*w));
-	if (!w) {
-		task_return(tr, t, -ENOMEM);
+	err = w ? read_epoll_timeout(t, w) : -ENOMEM;
+	if (!err && is_twin(t, ep) && (int)t->args[2] <= 0)
+		err = -EINVAL;
+	if (err) {
+		wait_free(w);
+		task_return(tr, t, err);
 		return;
 	}
-	t->wait = w;
-	w->until = -1;
 	w->turn_ms = TURN_MS;
-	w->mask = t->args[4];
-	w->mask_len = t->args[5];
-	if (t->nr == SYS_epoll_pwait && (int)t->args[3] >= 0) {
-		w->until = now_seconds() + (int)t->args[3] / 1e3;
-	} else if (t->nr == SYS_epoll_pwait2 && t->args[3]) {
-		if (task_read(t, t->args[3], ts, sizeof(ts)) != sizeof(ts)) {
-			epoll_end(tr, t, -EFAULT);
-			return;
-		}
-		w->until = now_seconds() + (double)ts[0] + (double)ts[1] / 1e9;
-	}
+	w->mask = masked ? t->args[4] : 0;
+	w->mask_len = masked ? t->args[5] : 0;
+	t->wait = w;
 	epoll_turn(tr, t);
 }

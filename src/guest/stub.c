@@ -56,7 +56,8 @@ static uint8_t stub_class(const struct task *t)
 static bool is_known(unsigned int nr)
 {
 	return nr == SYS_fcntl || nr == SYS_ioctl || nr == SYS_getdents ||
-	       nr == SYS_getdents64 || nr == SYS_close || nr == SYS_dup;
+	       nr == SYS_getdents64 || nr == SYS_close || nr == SYS_dup ||
+	       nr == SYS_epoll_wait;
 }
 
 /* By the table: is the first argument, a descriptor, all that decides? */
@@ -174,7 +175,7 @@ static void write_fds(const struct tracer *tr, struct stub_ctl *ctl,
 	memset(ctl->trees, 0, sizeof(ctl->trees));
 	for (int fd = 0; (size_t)fd < files->n && fd < STUB_FDS; fd++)
 		if (files->v[fd].path)
-			stub_set_fd(ctl, fd, true, files->v[fd].tree);
+			stub_set_fd(ctl, fd, &files->v[fd]);
 	for (int fd = tr->hidden; fd < tr->hidden + HIDDEN_FDS; fd++)
 		if (fd < STUB_FDS)
 			ctl->fds[fd / 32] |= 1u << fd % 32;
@@ -259,15 +260,15 @@ static void set_bit(uint32_t *set, int fd, bool on)
 		__atomic_fetch_and(&set[fd / 32], ~bit, __ATOMIC_SEQ_CST);
 }
 
-void stub_set_fd(struct stub_ctl *ctl, int fd, bool host, bool tree)
+void stub_set_fd(struct stub_ctl *ctl, int fd, const struct hostfd *host)
 {
 	if (!ctl || fd >= STUB_FDS)
 		return;
 	/* In this order: what is the host's is never simply the target's. */
 	if (host)
 		set_bit(ctl->fds, fd, true);
-	set_bit(ctl->hosts, fd, host);
-	set_bit(ctl->trees, fd, host && tree);
+	set_bit(ctl->hosts, fd, host && !(host->flags & HOSTFD_TWIN));
+	set_bit(ctl->trees, fd, host && host->tree);
 	if (!host)
 		set_bit(ctl->fds, fd, false);
 }

@@ -27,6 +27,7 @@ struct task;
 struct proc;
 struct mm;
 struct files;
+struct hostfd;
 struct range;
 
 /* What struct stub_ctl says of calls, by number, where the stub may decide. */
@@ -57,9 +58,8 @@ void stub_detached(struct tracer *tr, const struct mm *mm,
 /* stub_leave_memory() - p is about to lose its memory, and stub_ctl with it */
 void stub_leave_memory(struct proc *p);
 
-/* stub_set_fd() - a descriptor has become the host's, or is it no more; tree:
- * whatever is below it is the host's, too */
-void stub_set_fd(struct stub_ctl *ctl, int fd, bool host, bool tree);
+/* stub_set_fd() - a descriptor has become the host's, or (NULL) is it no more */
+void stub_set_fd(struct stub_ctl *ctl, int fd, const struct hostfd *host);
 
 /* stub_set_makes() - there are other threads, or other descriptors that calls
  * have made */

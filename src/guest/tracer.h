@@ -53,9 +53,16 @@ struct source;
 /* A descriptor that stands for the host's (a placeholder in the target). */
 struct hostfd {
 	char *path;		/* owned guest name; NULL: not a host fd */
-	int flags;		/* O_ flags it was opened with */
+	int flags;		/* O_ flags it was opened with; HOSTFD_TWIN */
 	bool tree;		/* whatever is below it is the host's */
 };
+
+/*
+ * An epoll descriptor that waits for descriptors of both sides: instead of a
+ * placeholder the target has one of its own, with its own descriptors in it.
+ * No O_ flag.
+ */
+#define HOSTFD_TWIN	(1 << 30)
 
 /* What CLONE_FILES shares. */
 struct files {

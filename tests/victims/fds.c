@@ -10,6 +10,8 @@
 #include <poll.h>
 #include <spawn.h>
 #include <sys/epoll.h>
+#include <sys/time.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/select.h>
@@ -590,6 +592,142 @@ static void epoll_host(void)
 	sys(close(ep));
 }
 
+/* The one event that there is within ten seconds, of what, and its events. */
+static void one_event(int ep, uint64_t data, uint32_t events)
+{
+	struct epoll_event ev[4];
+
+	same(epoll_wait(ep, ev, 4, 10000), 1);
+	same(ev[0].data.u64, data);
+	same(ev[0].events, events);
+}
+
+static void epoll_has(int ep, int fifo, const int pipe_fds[2])
+{
+	struct epoll_event ev[4];
+	pid_t pid;
+
+	same(epoll_wait(ep, ev, 4, 0), 0);
+	same(epoll_wait(ep, ev, 4, 30), 0);
+	spawned(pid)
+		same(write(fifo, "f", 1), 1);
+	one_event(ep, 1, EPOLLIN);
+	fd_holds(fifo, "f");
+	reap(pid);
+	spawned(pid)
+		same(write(pipe_fds[1], "p", 1), 1);
+	one_event(ep, 2, EPOLLIN);
+	fd_holds(pipe_fds[0], "p");
+	reap(pid);
+	same(write(fifo, "f", 1), 1);
+	same(write(pipe_fds[1], "p", 1), 1);
+	same(epoll_wait(ep, ev, 1, -1), 1);
+	same(epoll_wait(ep, ev, 4, -1), 2);
+	same(ev[0].data.u64 + ev[1].data.u64, 3);
+	fd_holds(fifo, "f");
+	fd_holds(pipe_fds[0], "p");
+}
+
+/* One epoll for both sides, whichever is there first; its copies; edges. */
+static void epoll_mixed(void)
+{
+	struct epoll_event host = { .events = EPOLLIN, .data.u64 = 1 };
+	struct epoll_event own = { .events = EPOLLIN, .data.u64 = 2 };
+	int fifo, file = open_text("x", "x", O_RDONLY), pipe_fds[2], ep, copy;
+	pid_t pid;
+
+	sys(mkfifo(in("fifo"), 0600));
+	sys(pipe2(pipe_fds, O_NONBLOCK));
+	fifo = (int)sys(open(in("fifo"), O_RDWR | O_NONBLOCK));
+	for (int first = 0; first < 2; first++) {
+		ep = (int)sys(epoll_create1(first ? EPOLL_CLOEXEC : 0));
+		if (first)
+			sys(epoll_ctl(ep, EPOLL_CTL_ADD, fifo, &host));
+		sys(epoll_ctl(ep, EPOLL_CTL_ADD, pipe_fds[0], &own));
+		if (!first)
+			sys(epoll_ctl(ep, EPOLL_CTL_ADD, fifo, &host));
+		refused(epoll_ctl(ep, EPOLL_CTL_ADD, fifo, &host), EEXIST);
+		refused(epoll_ctl(ep, EPOLL_CTL_ADD, pipe_fds[0], &own),
+			EEXIST);
+		refused(epoll_ctl(ep, EPOLL_CTL_ADD, file, &host), EPERM);
+		refused(epoll_ctl(ep, EPOLL_CTL_DEL, 99, NULL), EBADF);
+		refused(epoll_wait(ep, &host, 0, 0), EINVAL);
+		same(fcntl(ep, F_GETFD), first ? FD_CLOEXEC : 0);
+		epoll_has(ep, fifo, pipe_fds);
+		copy = (int)sys(dup(ep));
+		epoll_has(copy, fifo, pipe_fds);
+		spawned(pid)
+			epoll_has(copy, fifo, pipe_fds);
+		reap(pid);
+		sys(epoll_ctl(copy, EPOLL_CTL_DEL, fifo, NULL));
+		same(write(fifo, "f", 1), 1);
+		same(epoll_wait(ep, &host, 1, 20), 0);
+		/* By edge: once, though it stays ready. */
+		host = (struct epoll_event){ EPOLLIN | EPOLLET, { .u64 = 1 } };
+		sys(epoll_ctl(ep, EPOLL_CTL_ADD, fifo, &host));
+		one_event(ep, 1, EPOLLIN);
+		same(epoll_wait(ep, &host, 1, 20), 0);
+		host = (struct epoll_event){ EPOLLIN | EPOLLONESHOT,
+					     { .u64 = 1 } };
+		sys(epoll_ctl(ep, EPOLL_CTL_MOD, fifo, &host));
+		one_event(ep, 1, EPOLLIN);
+		same(epoll_wait(ep, &host, 1, 20), 0);
+		host = (struct epoll_event){ EPOLLIN, { .u64 = 1 } };
+		sys(epoll_ctl(ep, EPOLL_CTL_MOD, fifo, &host));
+		one_event(ep, 1, EPOLLIN);
+		fd_holds(fifo, "f");
+		sys(close(copy));
+		epoll_has(ep, fifo, pipe_fds);
+		sys(close(ep));
+		refused(epoll_wait(ep, &host, 1, 0), EBADF);
+	}
+	sys(close(file));
+	sys(close(fifo));
+	sys(close(pipe_fds[0]));
+	sys(close(pipe_fds[1]));
+}
+
+static volatile sig_atomic_t rang;
+
+static void ring(int sig)
+{
+	(void)sig;
+	rang++;
+}
+
+static void epoll_signalled(void)
+{
+	struct epoll_event ev = { .events = EPOLLIN };
+	int pipe_fds[2], ep = (int)sys(epoll_create1(0)), fifo;
+	const struct sigaction sa = { .sa_handler = ring,
+				      .sa_flags = SA_RESTART };
+	sigset_t blocked, none;
+
+	sigemptyset(&none);
+	sigemptyset(&blocked);
+	sigaddset(&blocked, SIGALRM);
+	sys(sigaction(SIGALRM, &sa, NULL));
+	sys(mkfifo(in("fifo"), 0600));
+	sys(pipe(pipe_fds));
+	fifo = (int)sys(open(in("fifo"), O_RDWR | O_NONBLOCK));
+	sys(epoll_ctl(ep, EPOLL_CTL_ADD, fifo, &ev));
+	sys(epoll_ctl(ep, EPOLL_CTL_ADD, pipe_fds[0], &ev));
+	for (int i = 0; i < 3; i++) {
+		rang = 0;
+		if (i == 2)
+			sys(sigprocmask(SIG_BLOCK, &blocked, NULL));
+		sys(setitimer(ITIMER_REAL, &(struct itimerval){
+			      .it_value.tv_usec = 30000 }, NULL));
+		refused(i == 0 ? epoll_wait(ep, &ev, 1, 10000) :
+				 epoll_pwait(ep, &ev, 1, 10000, &none), EINTR);
+		same(rang, 1);
+	}
+	sys(close(ep));
+	sys(close(fifo));
+	sys(close(pipe_fds[0]));
+	sys(close(pipe_fds[1]));
+}
+
 int main(int argc, char **argv)
 {
 	static const struct victim_case cases[] = {
@@ -600,6 +738,7 @@ int main(int argc, char **argv)
 		CASE(offset_fork), CASE(getfl), CASE(ebadf), CASE(many),
 		CASE(high_numbers), CASE(limit), CASE(spawn_actions),
 		CASE(poll_host), CASE(poll_mixed), CASE(epoll_host),
+		CASE(epoll_mixed), CASE(epoll_signalled),
 	};
 
 	if (argc > 2 && strncmp(argv[1], "--", 2) == 0)
