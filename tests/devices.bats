@@ -69,11 +69,7 @@ kvm() {
 
 # bats test_tags=not-vm
 @test "every case of the victim has a test" {
-	local name
-
-	for name in $("$VICTIMS/kvm" --list); do
-		grep -Eq "kvm $name\$" "$BATS_TEST_FILENAME"
-	done
+	assert_cases_tested kvm
 }
 
 # bats test_tags=not-vm

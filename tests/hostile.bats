@@ -80,6 +80,10 @@ load helpers
 	victim hostile forbidden_calls
 }
 
+@test "shadow stacks cannot be switched on" {
+	victim hostile shadow_stack
+}
+
 # bats test_tags=user
 @test "the same for an ordinary user" {
 	as_user

@@ -22,12 +22,14 @@
 #include "wire/calls.h"
 
 #define X32_BIT		0x40000000u
+#define ARCH_SHSTK_ENABLE_ 0x5001	/* asm/prctl.h, since Linux 6.6 */
 #define LOAD_IP		offsetof(struct seccomp_data, instruction_pointer)
 
 /* What becomes of a call, by its number. */
 enum leaf {
 	LEAF_ALLOW,		/* it is of no interest */
 	LEAF_TRACED,		/* ... but to us, wherever it is not our own */
+	LEAF_ARCH,		/* by its argument */
 	LEAF_UNKNOWN,
 };
 
@@ -47,6 +49,7 @@ static void put_program(struct bpf_prog *p, uint64_t gate)
 
 	for (uint32_t nr = 0; nr < CALL_NR_MAX; nr++)
 		leaf[nr] = call_is_traced(nr) ? LEAF_TRACED : LEAF_ALLOW;
+	leaf[SYS_arch_prctl] = LEAF_ARCH;
 	bpf_load(p, offsetof(struct seccomp_data, arch));
 	bpf_put(p, BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0);
 	bpf_return(p, SECCOMP_RET_TRACE | 1);
@@ -57,6 +60,15 @@ static void put_program(struct bpf_prog *p, uint64_t gate)
 	bpf_leaf(p, LEAF_TRACED);
 	put_origin(p, gate, TEXT_SIZE);
 	bpf_return(p, SECCOMP_RET_TRACE);
+	/*
+	 * Shadow stacks stay off, wherever it comes from (as a call that the
+	 * table does not trace it is told ENOSYS): a call that a signal ends in
+	 * the stub would leave one that does not fit.
+	 */
+	bpf_leaf(p, LEAF_ARCH);
+	bpf_load(p, offsetof(struct seccomp_data, args));
+	bpf_if(p, BPF_JEQ, ARCH_SHSTK_ENABLE_, SECCOMP_RET_TRACE);
+	bpf_return(p, SECCOMP_RET_ALLOW);
 	/* x32 calls have a bit far above every number of ours. */
 	bpf_leaf(p, LEAF_UNKNOWN);
 	bpf_if(p, BPF_JGE, 0x80000000u, SECCOMP_RET_TRACE);

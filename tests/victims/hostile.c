@@ -822,6 +822,15 @@ static void forbidden_calls(void)
 	sys(close(fd));
 }
 
+/* The kernel's own answer may be anything; ours is one, from patched sites, too. */
+static void shadow_stack(void)
+{
+	const long enable = 0x5001, feature = 1;	/* asm/prctl.h */
+
+	for (int i = 0; victim_shadowed() && i < 5; i++)
+		refused(syscall(SYS_arch_prctl, enable, feature), ENOSYS);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct victim_case cases[] = {
@@ -832,7 +841,7 @@ int main(int argc, char **argv)
 		CASE(ioctls),
 		CASE(io_rings), CASE(file_handles), CASE(gate_and_slots),
 		CASE(slot_contents), CASE(strange_entries), CASE(races),
-		CASE(forbidden_calls),
+		CASE(forbidden_calls), CASE(shadow_stack),
 	};
 
 	return VICTIM_MAIN(argc, argv, cases);
