@@ -40,7 +40,7 @@ static void place_executor(struct tracer *tr, struct task *t)
 	m.place.shadow = t->proc->shadow;
 	m.place.thread = (uint32_t)t->slot_index;
 	m.place.cpu = t->placed ? (uint32_t)tr->cpu + 1 : 0;
-	(void)client_request(&tr->client, &m, -1, NULL);
+	client_notify(&tr->client, &m);
 }
 
 static void keep_off(struct tracer *tr, const struct proc *p, int lane,
@@ -54,7 +54,7 @@ static void keep_off(struct tracer *tr, const struct proc *p, int lane,
 	m.place.thread = (uint32_t)lane;
 	m.place.cpu = cpu + 1;
 	m.place.avoid = 1;
-	(void)client_request(&tr->client, &m, -1, NULL);
+	client_notify(&tr->client, &m);
 }
 
 /* Where a stopped thread was when it ran (proc_pid_stat(5)), or -1. */

@@ -480,7 +480,7 @@ static int session_serve(struct session *s)
 		reply.type = MSG_REPLY_TEXT;
 	if (m.type == MSG_RING)
 		backoff_rest(&s->t.backoff);
-	else
+	else if (m.type != MSG_PLACE)
 		err = transport_send(&s->t, &reply,
 				     m.type == MSG_GETFD ? fd : -1);
 	if (reply.reply.error == -EPROTO)
