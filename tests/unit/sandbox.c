@@ -45,6 +45,8 @@
 #include "capsule/abi.h"
 #include "wire/calls.h"
 
+#include "verdict.h"
+
 #define NOBODY 65534
 
 static int ntests, nfailed;
@@ -556,44 +558,6 @@ static void links_followed(const struct rules *policy, int rc,
 }
 
 /* ---- filters, interpreted ---- */
-
-/* verdict() - run the program on a call; the part of cBPF that we use */
-static uint32_t verdict(const struct sock_fprog *prog,
-			const struct seccomp_data *data)
-{
-	uint32_t a = 0;
-	size_t pc;
-
-	for (pc = 0; pc < prog->len; pc++) {
-		const struct sock_filter *f = &prog->filter[pc];
-
-		switch (f->code) {
-		case BPF_LD | BPF_W | BPF_ABS:
-			memcpy(&a, (const char *)data + f->k, sizeof(a));
-			break;
-		case BPF_JMP | BPF_JA:
-			pc += f->k;
-			break;
-		case BPF_JMP | BPF_JEQ | BPF_K:
-			pc += a == f->k ? f->jt : f->jf;
-			break;
-		case BPF_JMP | BPF_JGE | BPF_K:
-			pc += a >= f->k ? f->jt : f->jf;
-			break;
-		case BPF_JMP | BPF_JGT | BPF_K:
-			pc += a > f->k ? f->jt : f->jf;
-			break;
-		case BPF_JMP | BPF_JSET | BPF_K:
-			pc += a & f->k ? f->jt : f->jf;
-			break;
-		case BPF_RET | BPF_K:
-			return f->k;
-		default:
-			return 0xdead;
-		}
-	}
-	return 0xdead;
-}
 
 #define A	SECCOMP_RET_ALLOW
 #define E(n)	(SECCOMP_RET_ERRNO | (n))
