@@ -8,6 +8,7 @@
 #include "base/exit.h"
 #include "base/log.h"
 #include "guest/run.h"
+#include "guest/sniff.h"
 #include "host/host.h"
 #include "tool/vms.h"
 
@@ -17,6 +18,11 @@ const char *argp_program_version = "darkshadow " DARKSHADOW_VERSION;
 static int run(int argc, char **argv)
 {
 	return run_main(argc, argv, host_serve_one);
+}
+
+static int sniff(int argc, char **argv)
+{
+	return sniff_main(argc, argv, host_serve_one);
 }
 
 static const struct command {
@@ -29,6 +35,8 @@ static const struct command {
 	  "launch a command whose system calls the host carries out" },
 	{ "host", "darkshadow host", host_main,
 	  "carry out the system calls of such commands" },
+	{ "sniff", "darkshadow sniff", sniff,
+	  "run a command, and write a policy of what it uses" },
 	{ "vms", "darkshadow vms", vms_main,
 	  "list virtual machines, and whether they can be shadowed" },
 };
@@ -72,7 +80,7 @@ int main(int argc, char **argv)
 	if (argc < 2)
 		usage(stderr);
 	else
-		log_err("%s: no such command; expected run, host or"
-			" vms (see darkshadow --help)", name);
+		log_err("%s: no such command; expected run, host,"
+			" sniff or vms (see darkshadow --help)", name);
 	return EXIT_OWN_FAILURE;
 }

@@ -95,7 +95,7 @@ _darkshadow_value() {
 	run-f|run--forward|host-a|host--allow)
 		_darkshadow_rule "$3"
 		;;
-	run-p|run--policy|host-p|host--policy)
+	run-p|run--policy|host-p|host--policy|sniff-o|sniff--output)
 		_darkshadow_files '' "$3"
 		;;
 	run--trace)
@@ -138,6 +138,9 @@ _darkshadow_options() {
 		echo '-t --transport= -p --policy= -a --allow= -m --vm=
 			-w --wait -q --quiet -v --verbose --help'
 		;;
+	sniff)
+		echo '-o --output= --system --help'
+		;;
 	vms)
 		echo '-j --json --help'
 		;;
@@ -147,7 +150,7 @@ _darkshadow_options() {
 	esac
 }
 
-# Prints the index of the first word of the COMMAND of run, or nothing where
+# Prints the index of the first word of the COMMAND of run or sniff, or nothing where
 # the cursor is before it or on an option.
 _darkshadow_command_start() {
 	local i
@@ -158,7 +161,7 @@ _darkshadow_command_start() {
 			((i < cword)) && echo $((i + 1))
 			return
 			;;
-		-f|-p|-t|--forward|--policy|--transport|--trace|--timeout)
+		-f|-p|-t|-o|--forward|--policy|--transport|--trace|--timeout|--output)
 			((++i))
 			;;
 		-*)
@@ -201,17 +204,17 @@ _darkshadow() {
 	_darkshadow_words
 	cur=${words[cword]} prev=${words[cword - 1]}
 	if ((cword == 1)); then
-		_darkshadow_wordlist "run host vms help $(_darkshadow_options '')" \
+		_darkshadow_wordlist "run host sniff vms help $(_darkshadow_options '')" \
 			"$cur"
 		return
 	fi
 	command=${words[1]}
 	if [[ $command == help ]]; then
-		((cword > 2)) || _darkshadow_wordlist 'run host vms' \
+		((cword > 2)) || _darkshadow_wordlist 'run host sniff vms' \
 			"$cur"
 		return
 	fi
-	if [[ $command == run ]]; then
+	if [[ $command == @(run|sniff) ]]; then
 		start=$(_darkshadow_command_start)
 		if [[ -n $start ]]; then
 			_darkshadow_command "$start"

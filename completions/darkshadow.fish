@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # darkshadow.fish - completion for fish
 
-# The index of the first word of the COMMAND of run among the words of the
+# The index of the first word of the COMMAND of run or sniff among the words of the
 # line; fails where the cursor is before it.
 function __fish_darkshadow_start
     set -l words (commandline -opc)
@@ -11,7 +11,7 @@ function __fish_darkshadow_start
             case --
                 echo (math $i + 1)
                 return 0
-            case -f -p -t --forward --policy --transport --trace --timeout
+            case -f -p -t -o --forward --policy --transport --trace --timeout --output
                 set i (math $i + 1)
             case '-*'
             case '*'
@@ -32,14 +32,14 @@ function __fish_darkshadow_in
     test (count $words) -ge 2
     and test $words[2] = $argv[1]
     or return 1
-    test $argv[1] != run
+    not contains $argv[1] run sniff
     or not __fish_darkshadow_start >/dev/null
 end
 
 function __fish_darkshadow_in_command
     set -l words (commandline -opc)
     test (count $words) -ge 2
-    and test $words[2] = run
+    and contains $words[2] run sniff
     and __fish_darkshadow_start >/dev/null
 end
 
@@ -123,10 +123,11 @@ complete -c darkshadow -n __fish_use_subcommand -l help -d 'Show how darkshadow 
 complete -c darkshadow -n __fish_use_subcommand -l version -d 'Show the version'
 complete -c darkshadow -n __fish_use_subcommand -a run -d 'Run a program with forwarded calls'
 complete -c darkshadow -n __fish_use_subcommand -a host -d 'Carry out calls for runs'
+complete -c darkshadow -n __fish_use_subcommand -a sniff -d 'Write a policy of what a program uses'
 complete -c darkshadow -n __fish_use_subcommand -a vms -d 'List virtual machines'
 complete -c darkshadow -n __fish_use_subcommand -a help -d 'Show how a command is used'
 
-complete -c darkshadow -n '__fish_darkshadow_in help' -a 'run host vms'
+complete -c darkshadow -n '__fish_darkshadow_in help' -a 'run host sniff vms'
 
 set -l in_run -c darkshadow -n '__fish_darkshadow_in run'
 complete $in_run -s f -l forward -x -a '(__fish_darkshadow_rules)' -d 'Forward what RULE names'
@@ -154,6 +155,11 @@ complete $in_host -s w -l wait -d 'Wait for the VM'
 complete $in_host -s q -l quiet -d 'Say less'
 complete $in_host -s v -l verbose -d 'Say more'
 complete $in_host -l help -d 'Show how host is used'
+
+set -l in_sniff -c darkshadow -n '__fish_darkshadow_in sniff'
+complete $in_sniff -s o -l output -r -F -d 'Write the policy to FILE'
+complete $in_sniff -l system -d 'List what every Linux has as well'
+complete $in_sniff -l help -d 'Show how sniff is used'
 
 set -l in_vms -c darkshadow -n '__fish_darkshadow_in vms'
 complete $in_vms -s j -l json -d 'Print JSON'

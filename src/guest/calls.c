@@ -25,6 +25,7 @@
 #include "base/num.h"
 #include "guest/filter.h"
 #include "guest/path.h"
+#include "guest/sniff.h"
 #include "guest/tracer.h"
 #include "wire/calls.h"
 
@@ -538,6 +539,8 @@ void call_handle(struct tracer *tr, struct task *t)
 		task_return(tr, t, -ENOSYS);
 		return;
 	}
+	if (tr->sniffer)
+		sniff_call(tr->sniffer, tr, t, c);
 	if (stub_seek_lane(tr, t))
 		return;
 	if (c->flags & CALL_NAMES && !t->moves) {

@@ -531,7 +531,7 @@ static int prepare(const struct run_options *o, struct tracer *tr,
 	if (err)
 		return err;
 	tr->all = rules_has(&tr->rules, RULE_ALL);
-	if (tr->rules.n == 0)
+	if (tr->rules.n == 0 && !tr->sniffer)
 		log_warn("no --forward rule and no policy: nothing will be"
 			 " forwarded");
 	if (sites_new(&tr->site_decoder) < 0)
@@ -567,31 +567,45 @@ static int run_command(const struct run_options *o, struct tracer *tr)
 	return err ? EXIT_OWN_FAILURE : exit_status(tr->main_status);
 }
 
+static int run_with(struct run_options *o, struct sniffer *sniffer)
+{
+	struct tracer tr = { .source = &arena_source, .sniffer = sniffer,
+			     .hidden = -HIDDEN_FDS, .sock = -1, .sock_there = -1,
+			     .memory.arena.fd = -1 };
+	int status = EXIT_OWN_FAILURE;
+	pid_t sibling = 0;
+
+	tr.want_stats = o->stats;
+	tr.eager = o->eager;
+	tr.huge = o->huge;
+	tr.verify = o->verify;
+	tr.no_pins = o->no_pins;
+	tr.patching = !o->no_patch;
+	tr.generation = 1;
+	stub_rules_init(&tr.stub_rules);
+	tr.max_regions = o->max_regions;
+	if (prepare(o, &tr, &sibling) == 0)
+		status = run_command(o, &tr);
+	finish(o, &tr, sibling);
+	return status;
+}
+
 int run_main(int argc, char **argv, sibling_fn sibling_main)
 {
 	struct run_options o = { .transport = "auto", .timeout_s = 5,
 				 .eager = 4 << 20, .huge = 2 << 20,
 				 .max_regions = 60000,
 				 .sibling = sibling_main };
-	struct tracer tr = { .source = &arena_source,
-			     .hidden = -HIDDEN_FDS, .sock = -1, .sock_there = -1,
-			     .memory.arena.fd = -1 };
-	int status = EXIT_OWN_FAILURE;
-	pid_t sibling = 0;
 
 	argp_err_exit_status = EXIT_OWN_FAILURE;
 	argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &o);
-	tr.want_stats = o.stats;
-	tr.eager = o.eager;
-	tr.huge = o.huge;
-	tr.verify = o.verify;
-	tr.no_pins = o.no_pins;
-	tr.patching = !o.no_patch;
-	tr.generation = 1;
-	stub_rules_init(&tr.stub_rules);
-	tr.max_regions = o.max_regions;
-	if (prepare(&o, &tr, &sibling) == 0)
-		status = run_command(&o, &tr);
-	finish(&o, &tr, sibling);
-	return status;
+	return run_with(&o, NULL);
+}
+
+int run_sniffed(char **command, struct sniffer *s, sibling_fn sibling_main)
+{
+	struct run_options o = { .transport = "loopback", .command = command,
+				 .no_patch = true, .sibling = sibling_main };
+
+	return run_with(&o, s);
 }

@@ -14,4 +14,12 @@ typedef int (*sibling_fn)(const struct rules *policy, int sock);
 /* run_main() - exit status */
 int run_main(int argc, char **argv, sibling_fn sibling);
 
+struct sniffer;
+
+/*
+ * run_sniffed() - a command of which nothing is forwarded: s sees every call of
+ * interest (sniff_call()). Exit status.
+ */
+int run_sniffed(char **command, struct sniffer *s, sibling_fn sibling);
+
 #endif

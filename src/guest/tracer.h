@@ -209,6 +209,7 @@ struct tracer {
 	uint64_t clones;	/* calls that have begun */
 	struct stub_rules stub_rules;
 	struct sites *site_decoder;
+	struct sniffer *sniffer;	/* borrowed, or NULL */
 	struct idmap sites;	/* in files, that were looked at */
 	uint32_t next_shadow;
 	pid_t main_pid;
