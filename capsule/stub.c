@@ -96,7 +96,9 @@ static int aims_at_capsule(const struct slot *lane)
 /* Has the shadow all that is mapped? Otherwise: what shadowed says. */
 static int is_told(void)
 {
-	return stub_ctl.told && !stub_ctl.nyoung;
+	/* In this order: the tracer clears told before it counts down. */
+	return !__atomic_load_n(&stub_ctl.nyoung, __ATOMIC_ACQUIRE) &&
+	       __atomic_load_n(&stub_ctl.told, __ATOMIC_ACQUIRE);
 }
 
 static int is_shadowed(uint64_t at, uint64_t len)

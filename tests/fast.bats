@@ -36,6 +36,10 @@ load helpers
 	victim fast spawned_true
 }
 
+@test "memory that its first process has left is its heir's, who calls at once" {
+	victim fast inherited
+}
+
 @test "24 threads call at once" {
 	victim fast threads
 }

@@ -69,6 +69,10 @@ load helpers
 	victim memory deep_stack
 }
 
+@test "memory in the middle of a buffer is unmapped by another thread" {
+	victim memory unmapped_beside
+}
+
 # 39 bits of address space do not reach there.
 # bats test_tags=not-uml
 @test "the target may map the addresses where the capsule lives" {

@@ -7,6 +7,14 @@
 
 load helpers
 
+# What both daemons allow: a directory, and devices where the host has them.
+policy() {
+	echo "path:/mnt/vm-host=$VMS/host"
+	[ ! -r /dev/cpu/0/cpuid ] || echo dev:/dev/ds-cpuid=/dev/cpu/0/cpuid
+	[ ! -w /dev/kvm ] || echo dev:/dev/ds-kvm=/dev/kvm
+	echo dev:/dev/ds-zero=/dev/zero
+}
+
 # One machine of each kind for all tests: UML at shm, QEMU at hypercall.
 setup_file() {
 	BUILD=$(cd "${BUILD:-$BATS_TEST_DIRNAME/../build}" && pwd)
@@ -16,11 +24,12 @@ setup_file() {
 	export BUILD VM VMS
 	mkdir "$VMS/host" "$VMS/qemu"
 	"$VM/kernels.sh"
+	policy >"$VMS/policy"
 	DS_VM_DIR=$VMS/uml "$VM/vm.sh" start uml --name run-uml 3>&- &
 	# It waits for its daemon, which waits for it.
 	"$BUILD/darkshadow" host --wait --vm run-qemu \
 		--transport "hypercall:connect=$VMS/bell" \
-		--allow "path:/mnt/vm-host=$VMS/host" \
+		--policy "$VMS/policy" \
 		>"$VMS/qemu.log" 2>&1 3>&- &
 	echo $! >"$VMS/qemu.daemon"
 	DS_VM_DIR=$VMS/qemu "$VM/vm.sh" start qemu --name run-qemu --no-shm \
@@ -28,7 +37,7 @@ setup_file() {
 		-chardev "socket,id=ds,path=$VMS/bell,server=on,wait=on" 3>&-
 	wait %1
 	"$BUILD/darkshadow" host --vm run-uml --transport "shm:$VMS/uml/shm" \
-		--allow "path:/mnt/vm-host=$VMS/host" \
+		--policy "$VMS/policy" \
 		>"$VMS/uml.log" 2>&1 3>&- &
 	echo $! >"$VMS/uml.daemon"
 	DS_VM_DIR=$VMS/uml "$VM/guest" "$BUILD/static/darkshadow" run -q \
@@ -193,6 +202,36 @@ print(os.pread(f, 16, 4090).decode())'
 	DS_VM_DIR=$VMS/uml run -125 ds_run -t hypercall -- true
 	[ "${#lines[@]}" -eq 1 ]
 	[[ $output = *"no such device"* ]]
+}
+
+@test "a device of the host is read, and is not mapped" {
+	device() {
+		run -0 ds_run -- sh -c 'head -c 100000 /dev/ds-zero | md5sum'
+		[ "${output%% *}" = "$(head -c 100000 /dev/zero | md5sum |
+			cut -d " " -f 1)" ]
+		[ -r /dev/cpu/0/cpuid ] || return 0
+		dd if=/dev/cpu/0/cpuid bs=16 count=1 2>/dev/null | od -An -tx4 \
+			>"$TESTDIR/want"
+		ds_run -- sh -c \
+			'dd if=/dev/ds-cpuid bs=16 count=1 2>/dev/null | od -An -tx4' |
+			diff -u "$TESTDIR/want" -
+	}
+	each device
+}
+
+@test "descriptors that an ioctl makes have their numbers in a guest, too" {
+	[ -w /dev/kvm ] || skip "this machine has no /dev/kvm"
+	made() {
+		run -0 guest env VICTIM_KVM=/dev/ds-kvm VICTIM_SHADOWED=1 \
+			VICTIM_SLOW=20 "$DS_STATIC" run -- \
+			"$VICTIMS/kvm" /mnt/vm-host made_again beside_opens \
+			refusals
+		run guest env VICTIM_KVM=/dev/ds-kvm "$DS_STATIC" run -- \
+			"$VICTIMS/kvm" /mnt/vm-host adds
+		[ "$status" -eq 1 ]
+		[[ $output == *"mmap of the processor: No such device"* ]]
+	}
+	each made
 }
 
 @test "one static binary is all that a guest needs" {

@@ -196,7 +196,10 @@ static int make_executor(struct tracer *tr, struct task *t)
 	return 0;
 }
 
-/* A shadow without descriptors to inherit still has a directory to be in. */
+/*
+ * A shadow without descriptors to inherit still has a directory to be in. -EIO: it
+ * could not be asked.
+ */
 static int enter_cwd(struct tracer *tr, struct task *t)
 {
 	char *scratch = (char *)t->slot + SLOT_SCRATCH;
@@ -209,8 +212,8 @@ static int enter_cwd(struct tracer *tr, struct task *t)
 		return -ENAMETOOLONG;
 	strcpy(scratch, cwd);
 	/* Gone meanwhile: the calls that need it will say ENOENT. */
-	shadow_sync(tr, t, SLOT_CALL, SYS_chdir, args, -1);
-	return 0;
+	return shadow_sync(tr, t, SLOT_CALL, SYS_chdir, args, -1) == -EIO ?
+	       -EIO : 0;
 }
 
 int shadow_ready_for(struct tracer *tr, struct task *t,
@@ -218,7 +221,7 @@ int shadow_ready_for(struct tracer *tr, struct task *t,
 {
 	struct proc *p = t->proc;
 	struct stub_ctl *ctl = stub_ctl_of(p);
-	bool fresh = false;
+	bool manned;
 	int err;
 
 	if (tr->client.dead || p->shadow_gone)
@@ -230,15 +233,18 @@ int shadow_ready_for(struct tracer *tr, struct task *t,
 		err = request_shadow(tr, p, 0, 0);
 		if (!err)
 			view_fresh(p);
-		fresh = true;
+		p->outside = !err;
 	}
 	if (!err)
 		err = tr->source->settle(tr, t, call);
 	if (!err)
 		err = tell_map(tr, p);
-	if (!err && fresh)
+	manned = !err && ctl && stub_man_lanes(tr, t) == 0;
+	if (!err && p->outside) {
 		err = enter_cwd(tr, t);
-	if (!err && ctl && stub_man_lanes(tr, t) == 0) {
+		p->outside = err != 0;
+	}
+	if (!err && manned) {
 		if (call)
 			mem_told(t, call);
 		stub_set_told(ctl, !tracer_in_vm(tr));
@@ -412,20 +418,31 @@ void executor_ring(struct tracer *tr, const struct proc *p, struct slot *slot,
  */
 #define LANE_LOANS	4
 
+static bool borrow(struct task *t)
+{
+	if (!stub_borrow_lane(t))
+		return false;
+	t->loans++;
+	t->proc->loans++;
+	return true;
+}
+
 static int take_seat(struct tracer *tr, struct task *t)
 {
 	int err = 0;
 
-	if (!t->executor && t->loans < LANE_LOANS &&
-	    stub_borrow_lane(t)) {
-		t->loans++;
+	if (!t->executor && t->loans < LANE_LOANS && borrow(t))
 		return 0;
-	}
 	if (!t->executor)
 		err = make_executor(tr, t);
+	/* Without one of its own (too many processes): better late. */
+	if (err && borrow(t))
+		return 0;
+	if (err)
+		return err;
 	t->seq += 2;
 	t->pending = (struct pending){ t->slot, t->slot_index, t->seq };
-	return err;
+	return 0;
 }
 
 /* By the seat that has been taken. */
@@ -548,16 +565,17 @@ void task_forward(struct tracer *tr, struct task *t, uint32_t op, uint64_t nr,
 	int err;
 
 	t->then = then;
+	t->left.nr = ~0ULL;
 	err = t->remote.fate ? -EIO : shadow_ready_for(tr, t, &call);
-	if (err && err != -EIO) {
+	if (!err && aims_at_capsule(t, nr, args))
+		err = -EFAULT;
+	else if (!err)
+		err = take_seat(tr, t);
+	if (err && err != -EIO && err != -EFAULT) {
 		log_err("process %d: its shadow could not be prepared: %s",
 			t->tid, strerror(-err));
 		err = -EIO;
 	}
-	if (!err && aims_at_capsule(t, nr, args))
-		err = -EFAULT;
-	else if (!err && take_seat(tr, t) < 0)
-		err = -EIO;
 	if (err) {
 		t->then = NULL;
 		if (then)

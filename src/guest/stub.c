@@ -819,10 +819,8 @@ bool stub_leave_to(struct tracer *tr, struct task *t)
 		return false;
 	/* It has come back: the stub does not know what we think it does. */
 	if (t->left.nr == t->nr &&
-	    memcmp(t->left.args, t->args, sizeof(t->args)) == 0) {
-		t->left.nr = ~0ULL;
+	    memcmp(t->left.args, t->args, sizeof(t->args)) == 0)
 		return false;
-	}
 	stub_first_lane(tr, t);
 	if ((!p->mm->ctl->ready || !p->mm->ctl->told) &&
 	    shadow_ready_for(tr, t, &call) < 0)
@@ -867,11 +865,15 @@ void stub_drop_lanes(struct tracer *tr, struct proc *p)
 		struct slot *lane = p->lanes[--p->nlanes];
 
 		tr->stats.fast += lane->req_seq / 2;
+		/* The memory may be another process's by now: there is none. */
+		lane->free = 0;
 		munmap(lane, SLOT_STRIDE);
 		if (p->held[p->nlanes])
 			tr->memory.pinner->held--;
 		p->held[p->nlanes] = 0;
 	}
+	tr->stats.fast -= min_u64(p->loans, tr->stats.fast);
+	p->loans = 0;
 	p->lane_wishes = p->nmanned = 0;
 }
 
@@ -1214,6 +1216,7 @@ bool stub_adopt(struct tracer *tr, struct task *t)
 	t->in_gate = true;
 	t->cancelled = false;
 	t->then = NULL;
+	t->started = now_seconds();
 	take_over(tr, t, lane);
 	tr->stats.adopted++;
 	/* The wake-up that the stub was about to make, or stop for. */

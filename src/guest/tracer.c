@@ -907,18 +907,24 @@ static bool is_in_jump(struct task *t)
 	return remote_set_regs(t->tid, &regs) == 0;
 }
 
-/* The program is to see its signal where it knows itself to be. */
-static void show_program(struct tracer *tr, struct task *t, int sig)
+/*
+ * The program is to see a signal that it has a handler for where it knows itself
+ * to be. false: nothing of ours is there to be seen, or no handler that sees it.
+ * Whether there is one is asked once: another thread may change it.
+ */
+static bool show_program(struct tracer *tr, struct task *t, int sig)
 {
 	struct user_regs_struct regs;
 
 	if (remote_get_regs(t->tid, &regs) < 0)
-		return;
+		return false;
 	t->in_gate = still_waits(t, &regs);
-	if (t->in_gate || !stub_inside(t, regs.rip) || !is_caught(t->tid, sig))
-		return;
-	if (!stub_adopt(tr, t))
+	if ((!t->in_gate && !stub_inside(t, regs.rip)) ||
+	    !is_caught(t->tid, sig))
+		return false;
+	if (!t->in_gate && !stub_adopt(tr, t))
 		stub_leave(t);
+	return true;
 }
 
 static void handle_signal(struct tracer *tr, struct task *t, int sig)
@@ -928,14 +934,13 @@ static void handle_signal(struct tracer *tr, struct task *t, int sig)
 		resume(t, 0);
 		return;
 	}
-	if (t->in_native && is_caught(t->tid, sig)) {
-		interrupt_native(t);
+	if (t->in_native) {
+		if (is_caught(t->tid, sig))
+			interrupt_native(t);
 		resume(t, (unsigned long)sig);
 		return;
 	}
-	show_program(tr, t, sig);
-	/* Without a handler there is nothing that sees the gate. */
-	if (!t->in_gate || !is_caught(t->tid, sig)) {
+	if (!show_program(tr, t, sig) || !t->in_gate) {
 		resume(t, (unsigned long)sig);
 		return;
 	}

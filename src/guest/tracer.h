@@ -93,12 +93,14 @@ struct proc {
 	pid_t shadow_pid;	/* as shadows see it (F_GETLK) */
 	uint64_t fsize;		/* RLIMIT_FSIZE, soft */
 	bool undumpable;	/* as it believes (PR_SET_DUMPABLE) */
+	bool outside;		/* it has yet to enter the working directory */
 	bool shadow_gone;	/* it died: forwarded calls are EIO */
 	bool filtered;		/* has a seccomp filter of its own */
 	struct slot *lanes[LANES];	/* owned */
 	int nlanes, nmanned;	/* nmanned: have executors */
 	uint32_t held[LANES];	/* requests that are counted in pinner.held,
 				 * and one; 0: none */
+	unsigned int loans;	/* requests of ours that went by lanes */
 	int lane_wishes;	/* calls that would have liked one */
 	struct {		/* by lane: a request without an answer */
 		uint32_t seq;

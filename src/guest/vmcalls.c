@@ -164,8 +164,11 @@ static int pin_once(struct tracer *tr, struct task *t, uint64_t start,
 	struct pin pin = { .start = start, .end = end,
 			   .wanted = t->proc->mm->calls };
 	int64_t r = 0;
-	int err = pinner_take(tr->memory.pinner, &pin.slot);
+	/* The calls that pin have their arguments there. */
+	int err = task_slot(t);
 
+	if (!err)
+		err = pinner_take(tr->memory.pinner, &pin.slot);
 	if (err)
 		return err;
 	if (!tr->no_pins)

@@ -827,6 +827,83 @@ static void mapped_signalled(void)
 	end_of_ticks();
 }
 
+/* --- memory that its first process has left ------------------------------------- */
+
+static int fifo = -1, told = -1;
+static atomic_int asleep;
+
+static void *await_byte(void *arg)
+{
+	char c;
+
+	(void)arg;
+	asleep++;
+	same(read(fifo, &c, 1), 1);
+	return NULL;
+}
+
+/* Who shares the memory, and is alone when the other has gone. */
+static int heir(void *arg)
+{
+	pthread_t blocks, reads;
+
+	(void)arg;
+	while (getppid() == (pid_t)(uintptr_t)arg)
+		usleep(1000);
+	preads(data, WARM);
+	asleep = 0;
+	same(pthread_create(&blocks, NULL, await_byte, NULL), 0);
+	while (!asleep)
+		usleep(1000);
+	usleep(20000);		/* until it is in the call */
+	same(pthread_create(&reads, NULL, reader, NULL), 0);
+	same(pthread_join(reads, NULL), 0);
+	same(write(fifo, "x", 1), 1);
+	same(pthread_join(blocks, NULL), 0);
+	same(write(told, "x", 1), 1);
+	_exit(0);
+}
+
+/* Threads that block, so that there are several ways to forward. */
+static void leave_memory(void)
+{
+	static char stack[STACK] __attribute__((aligned(16)));
+	pthread_t thread[4];
+
+	warm();
+	for (int round = 0; round < 20; round++) {
+		asleep = 0;
+		for (int i = 0; i < 4; i++)
+			same(pthread_create(&thread[i], NULL, await_byte,
+					    NULL), 0);
+		while (asleep < 4)
+			usleep(1000);
+		preads(data, WARM);
+		same(write(fifo, "xxxx", 4), 4);
+		for (int i = 0; i < 4; i++)
+			same(pthread_join(thread[i], NULL), 0);
+	}
+	sys(clone(heir, stack + STACK, CLONE_VM | SIGCHLD,
+		  (void *)(uintptr_t)getpid()));
+}
+
+static void inherited(void)
+{
+	int pipe_fds[2];
+	pid_t pid;
+	char c;
+
+	sys(mkfifo(in("fifo"), 0600));
+	fifo = (int)sys(open(in("fifo"), O_RDWR));
+	sys(pipe(pipe_fds));
+	told = pipe_fds[1];
+	spawned(pid)
+		leave_memory();
+	reap(pid);
+	sys(close(told));
+	same(read(pipe_fds[0], &c, 1), 1);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct victim_case cases[] = {
@@ -837,6 +914,7 @@ int main(int argc, char **argv)
 		CASE(mapped), CASE(in_parts), CASE(read_into),
 		CASE(changed), CASE(changed_beside), CASE(far_apart),
 		CASE(napping), CASE(mapped_forked), CASE(mapped_signalled),
+		CASE(inherited),
 	};
 
 	return VICTIM_MAIN(argc, argv, cases);

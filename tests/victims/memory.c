@@ -558,6 +558,31 @@ static void deep_stack(void)
 	sys(close(fd));
 }
 
+static void *unmap_page(void *at)
+{
+	sys(munmap(at, page));
+	return NULL;
+}
+
+/* By a thread that has never made a forwarded call. */
+static void unmapped_beside(void)
+{
+	int fd = source(MIB);
+	unsigned char *p = mmap(NULL, 16 * page, RW,
+				MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	pthread_t thread;
+
+	check(p != MAP_FAILED, "mmap: %s", strerror(errno));
+	pattern_read(fd, p, 16 * page, 0, "before");
+	same(pthread_create(&thread, NULL, unmap_page, p + 8 * page), 0);
+	same(pthread_join(thread, NULL), 0);
+	pattern_read(fd, p, 8 * page, 1, "below");
+	pattern_read(fd, p + 9 * page, 7 * page, 2, "above");
+	refused(pread(fd, p + 8 * page, 1, 0), EFAULT);
+	sys(munmap(p, 16 * page));
+	sys(close(fd));
+}
+
 /* The target wants the addresses where the capsule lives in its shadow. */
 static void capsule_range(void)
 {
@@ -864,7 +889,8 @@ int main(int argc, char **argv)
 		CASE(dontneed), CASE(advice), CASE(everywhere),
 		CASE(mapped_files), CASE(sysv_shared), CASE(fork_private),
 		CASE(fork_deep), CASE(fork_big), CASE(fork_shared),
-		CASE(vforked), CASE(deep_stack), CASE(capsule_range),
+		CASE(vforked), CASE(deep_stack), CASE(unmapped_beside),
+		CASE(capsule_range),
 		CASE(reservations), CASE(many_mappings), CASE(generated_code),
 		CASE(refusals), CASE(locked), CASE(truncated),
 		CASE(opened_up), CASE(dev_zero), CASE(given_back),
