@@ -173,7 +173,8 @@ void call_close(struct tracer *tr, struct task *t)
  * is one in the shadow that the target does not have. So a look at what there is
  * counts if nobody was on the way meanwhile: every request of that kind has been
  * answered before, or its executor sleeps, afterwards, in the call that is yet to
- * open. Nobody begins one in between: the stub leaves it to us, and we are here.
+ * open, or until it is woken for it. Nobody begins one in between: the stub leaves
+ * it to us, and we are here.
  */
 typedef bool (*slot_fn)(struct tracer *tr, struct task *t, struct slot *s,
 			int index, void *ctx);
@@ -225,9 +226,9 @@ static bool is_moving(struct tracer *tr, struct task *t, struct slot *s,
 		return false;
 	m.thread.shadow = t->proc->shadow;
 	m.thread.thread = (uint32_t)index;
-	m.thread.nr = s->nr;
-	return s->op != SLOT_OPEN ||
-	       client_request(&tr->client, &m, -1, NULL) == -EBUSY;
+	/* In close(2) itself there is one; before it has begun there is not. */
+	m.thread.nr = s->op == SLOT_OPEN ? s->nr : SYS_futex;
+	return client_request(&tr->client, &m, -1, NULL) == -EBUSY;
 }
 
 /*

@@ -1101,7 +1101,8 @@ int shadow_asleep(struct shadow *s, uint32_t thread, uint32_t nr)
 	snprintf(path, sizeof(path), "/proc/%d/syscall", e->tid);
 	if (fd_read_all(path, 4096, &text) < 0)
 		return -ESRCH;
-	return sscanf(text, "%u", &in) == 1 && in == nr ? 0 : -EBUSY;
+	return sscanf(text, "%u", &in) == 1 &&
+	       (in == nr || in == SYS_futex) ? 0 : -EBUSY;
 }
 
 /* Between taking the request and making its call, in user mode? */

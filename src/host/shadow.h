@@ -137,7 +137,8 @@ void shadow_ring(struct shadow *s, uint32_t thread);
 void shadow_cancel(struct shadow *s, uint32_t thread, uint32_t seq);
 
 /*
- * shadow_asleep() - does the thread's executor sleep in this system call?
+ * shadow_asleep() - does the thread's executor sleep in this system call, or has
+ * it yet to be woken for it?
  *
  * 0; -EBUSY: it runs, or is in another one; -ESRCH: there is none.
  */

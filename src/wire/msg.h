@@ -39,7 +39,8 @@ enum msg_type {
 	MSG_RING,		/* a thread's slot has a request; no reply */
 	MSG_PLACE,		/* keep a thread on or off a core (loopback); no
 				 * reply */
-	MSG_ASLEEP,		/* is a thread blocked in this call? EBUSY: no */
+	MSG_ASLEEP,		/* is a thread blocked in this call, or has it yet
+				 * to be woken for it? EBUSY: no */
 	MSG_GETFD,		/* the reply carries the descriptor */
 	MSG_CLOSE,		/* by exec, dup2: nobody hears of its result */
 	MSG_REPLY,
