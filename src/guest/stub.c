@@ -24,6 +24,8 @@ extern const uint8_t blob_gate[];
 #define LANE_STOPS	4	/* calls that would have liked a lane, for one */
 #define LANE_STUCK_S	1e-3	/* a request that takes longer may block */
 #define LANE_TRIES	64	/* of calls in a row that find no lane */
+#define LEFT_TIMES	4	/* that a call is left to the stub: others may have
+				 * had all lanes when it looked for one */
 #define EFLAGS_ARITH	0x8d5	/* OF SF ZF AF PF CF */
 #define EFLAGS_DF	0x400
 
@@ -817,9 +819,11 @@ bool stub_leave_to(struct tracer *tr, struct task *t)
 
 	if (!patch || !may_leave(tr, t))
 		return false;
-	/* It has come back: the stub does not know what we think it does. */
-	if (t->left.nr == t->nr &&
-	    memcmp(t->left.args, t->args, sizeof(t->args)) == 0)
+	/* It has come back again: the stub does not know what we think. */
+	if (t->left.nr != t->nr ||
+	    memcmp(t->left.args, t->args, sizeof(t->args)) != 0)
+		t->left.times = 0;
+	if (t->left.times == LEFT_TIMES)
 		return false;
 	stub_first_lane(tr, t);
 	if ((!p->mm->ctl->ready || !p->mm->ctl->told) &&
@@ -827,6 +831,7 @@ bool stub_leave_to(struct tracer *tr, struct task *t)
 		return false;
 	if (!p->mm->ctl->ready || !has_free_lane(p))
 		return false;
+	t->left.times++;
 	t->left.nr = t->nr;
 	memcpy(t->left.args, t->args, sizeof(t->args));
 	task_again(t, patch->tramp + patch->enter);

@@ -146,6 +146,7 @@ struct task {
 	bool held;		/* by tracer_stop_others() */
 	struct {		/* the call that was left to the stub last */
 		uint64_t nr, args[6];
+		unsigned int times;
 	} left;
 	unsigned int tries;	/* to find a lane, in a row */
 	bool placed;		/* kept on the tracer's core, ... */
