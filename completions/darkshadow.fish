@@ -83,6 +83,7 @@ function __fish_darkshadow_rules
             printf '%s\t%s\n' path: 'a directory or file' \
                 dev: 'a device node' \
                 net 'sockets of the network of the host' \
+                eventfd 'eventfds are of the host' \
                 all 'all but what is of the process itself'
     end
 end

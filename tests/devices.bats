@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: MIT
 # devices.bats - device nodes of the host, opened by their names in the guest
 
-# What is in single quotes is for the target's shell; bats sets output.
-# shellcheck disable=SC2016,SC2154
+# What is in single quotes is for the target's shell; bats sets output, and ds of
+# helpers uses DS_MORE.
+# shellcheck disable=SC2016,SC2034,SC2154
 
 # bats file_tags=vm
 load helpers
@@ -58,6 +59,21 @@ kvm() {
 }
 
 # bats test_tags=not-vm
+@test "/dev/kvm: a guest rings an eventfd, where these are the host's" {
+	DS_MORE=(-f eventfd)
+	kvm rings
+}
+
+# bats test_tags=not-vm
+@test "an eventfd of the target's own: a device of the host does not know it, says --trace" {
+	[ -w /dev/kvm ] || skip "there is no /dev/kvm for this user"
+	run ds --trace=- -f dev:/dev/ds-kvm=/dev/kvm -- \
+		env VICTIM_KVM=/dev/ds-kvm "$VICTIMS/kvm" "$GUEST" rings
+	[ "$status" -eq 1 ]
+	[[ $output == *"EBADF (Bad file descriptor)"*"descriptor that is the target's own"* ]]
+}
+
+# bats test_tags=not-vm
 @test "no number for what an ioctl makes: EMFILE, and nothing is left open" {
 	[ -w /dev/kvm ] || skip "there is no /dev/kvm for this user"
 	run ds -f dev:/dev/ds-kvm=/dev/kvm -- prlimit --nofile=100 \
@@ -68,8 +84,10 @@ kvm() {
 }
 
 # bats test_tags=not-vm
-@test "every case of the victim has a test" {
+@test "every case of the victims has a test" {
 	assert_cases_tested kvm
+	assert_cases_tested devmap
+	assert_cases_tested tun
 }
 
 # bats test_tags=not-vm
@@ -147,4 +165,94 @@ with_loop() {
 	ds -f dev:/dev/ds-cpuid=/dev/cpu/0/cpuid -- \
 		dd if=/dev/ds-cpuid bs=16 count=1 2>/dev/null |
 		cmp - "$TESTDIR/want"
+}
+
+# bats test_tags=not-vm
+@test "/dev/urandom: so many bytes, and other ones each time" {
+	ds -f dev:/dev/ds-random=/dev/urandom -- sh -c '
+		head -c 100000 /dev/ds-random | gzip | wc -c
+		head -c 16 /dev/ds-random | od -An -tx1
+		head -c 16 /dev/ds-random | od -An -tx1' >"$TESTDIR/out"
+	[ "$(head -1 "$TESTDIR/out")" -ge 100000 ]
+	[ "$(sort -u "$TESTDIR/out" | wc -l)" -eq 3 ]
+}
+
+# tuns CMD... - in a network of its own that routes between ds0 and ds1
+tuns() {
+	unshare -n sh -c '
+		set -e
+		for i in 0 1; do
+			ip tuntap add ds$i mode tun user root
+			ip addr add 10.9.$i.1/24 dev ds$i
+			ip link set ds$i up
+		done
+		echo 1 >/proc/sys/net/ipv4/ip_forward
+		exec "$@"' tuns "$@"
+}
+
+# bats test_tags=not-vm
+@test "two tun devices: packets go in at one and come out at the other" {
+	[ "$(id -u)" -eq 0 ] || skip "only root has networks of its own"
+	[ -e /dev/net/tun ] || skip "there is no /dev/net/tun"
+	tuns "$VICTIMS/tun" "$LOCALDIR"
+	VICTIM_TUN=/dev/ds-tun tuns "$DARKSHADOW" run -f net \
+		-f dev:/dev/ds-tun=/dev/net/tun -- "$VICTIMS/tun" "$LOCALDIR"
+}
+
+# on_loop CMD... - with a loop device as /dev/ds-block, which is let go of after
+on_loop() {
+	local result=0
+
+	losetup "$LOOP" "$HOSTDIR/disk"
+	VICTIM_BLOCK=/dev/ds-block "$@" || result=$?
+	losetup -d "$LOOP"
+	return "$result"
+}
+
+# bats test_tags=not-vm
+@test "a mapped block device: one page for stores and calls, moved, protected, inherited" {
+	a_loop
+	all() {
+		for case in shares lives inherited; do
+			ds -f "dev:/dev/ds-block=$LOOP" -- "$VICTIMS/devmap" \
+				"$GUEST" "$case"
+		done
+	}
+	on_loop all
+}
+
+# bats test_tags=not-vm
+@test "a mapped device is live: what the host stores is seen, and what is stored the host sees" {
+	a_loop
+	counts() {
+		local target result=0
+
+		ds -f "dev:/dev/ds-block=$LOOP" -- "$VICTIMS/devmap" \
+			"$GUEST" live &
+		target=$!
+		python3 -c '
+import mmap, os, signal, struct, sys
+signal.alarm(60)
+m = mmap.mmap(os.open(sys.argv[1], os.O_RDWR), 4096)
+for i in range(1, 1001):
+    m[0:4] = struct.pack("I", i)
+    while struct.unpack("I", m[4:8])[0] != i:
+        pass
+' "$LOOP" || result=$?
+		wait "$target" && return "$result"
+	}
+	on_loop counts
+}
+
+# bats test_tags=not-vm
+@test "eight threads open, poll, map, ask and close several devices at once" {
+	a_loop
+	mixes() {
+		VICTIM_NODES="/dev/ds-zero /dev/ds-random /dev/loop-control" \
+			ds "${RULES[@]}" -f "dev:/dev/ds-block=$LOOP" \
+			-f dev:/dev/ds-zero=/dev/zero \
+			-f dev:/dev/ds-random=/dev/urandom -- \
+			"$VICTIMS/devmap" "$GUEST" stress
+	}
+	on_loop mixes
 }

@@ -2,6 +2,8 @@
 # fds.bats - the descriptor rules of POSIX hold for forwarded files
 
 # bats file_tags=vm
+# ds of helpers uses DS_MORE; bats sets output.
+# shellcheck disable=SC2034,SC2154
 load helpers
 
 @test "a forwarded open returns the lowest free number" {
@@ -95,6 +97,19 @@ load helpers
 
 @test "a signal ends the wait of an epoll for both sides" {
 	victim fds epoll_signalled
+}
+
+@test "an eventfd is the process's own" {
+	victim fds eventfds
+}
+
+# bats test_tags=not-vm
+@test "an eventfd is the host's, where a rule says so" {
+	DS_MORE=(--forward eventfd)
+	victim fds eventfds
+	run ds --trace=- -- "$VICTIMS/fds" "$GUEST" eventfds
+	[ "$status" -eq 0 ]
+	[[ $output == *"eventfd2(2, 0x80001) = "* ]]
 }
 
 @test "all of it holds with everything forwarded" {

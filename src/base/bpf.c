@@ -66,13 +66,13 @@ static void put_runs(struct bpf_prog *p, const struct run *v, size_t n)
 void bpf_switch(struct bpf_prog *p, const uint8_t *leaf, uint32_t n,
 		uint8_t above)
 {
-	struct run runs[BPF_INSNS_MAX];
-	size_t nruns = 0;
+	struct run runs[BPF_INSNS_MAX] = { { 0, n ? leaf[0] : above } };
+	size_t nruns = 1;
 
-	for (uint32_t i = 0; i <= n; i++) {
+	for (uint32_t i = 1; i <= n; i++) {
 		const uint8_t its = i < n ? leaf[i] : above;
 
-		if (nruns && runs[nruns - 1].leaf == its)
+		if (runs[nruns - 1].leaf == its)
 			continue;
 		if (nruns == ARRAY_SIZE(runs)) {
 			p->n = ARRAY_SIZE(p->v) + 1;	/* does not fit */

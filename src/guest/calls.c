@@ -12,6 +12,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -444,6 +445,17 @@ static void call_socket(struct tracer *tr, struct task *t)
 		task_allow(tr, t);
 }
 
+static void call_eventfd(struct tracer *tr, struct task *t)
+{
+	bool cloexec = t->nr == SYS_eventfd2 && t->args[1] & EFD_CLOEXEC;
+
+	if (rules_has(&tr->rules, RULE_EVENTFD))
+		forward_newfd(tr, t, t->nr, t->args, cloexec, 0,
+			      "anon_inode:[eventfd]", 0);
+	else
+		task_allow(tr, t);
+}
+
 /* An ioctl is the descriptor's, but close-on-exec is the placeholder's. */
 static void call_ioctl(struct tracer *tr, struct task *t)
 {
@@ -485,6 +497,7 @@ static call_fn special(uint64_t nr)
 		[SYS_epoll_pwait] = call_epoll_wait,
 		[SYS_epoll_pwait2] = call_epoll_wait,
 		[SYS_socket] = call_socket,
+		[SYS_eventfd] = call_eventfd, [SYS_eventfd2] = call_eventfd,
 		[SYS_ioctl] = call_ioctl,
 		[SYS_sched_getaffinity] = call_affinity,
 		[SYS_sched_setaffinity] = call_affinity,

@@ -777,7 +777,9 @@ static void trace_call(struct tracer *tr, struct task *t, int64_t result,
 	char line[8192];
 
 	callfmt_call(&fmt, t->nr, t->args, result, took, line, sizeof(line));
-	fprintf(tr->trace, "%d %s\n", t->tid, line);
+	fprintf(tr->trace, "%d %s%s\n", t->tid, line,
+		t->nr == SYS_ioctl && result == -EBADF ?
+		" # was it told a descriptor that is the target's own?" : "");
 	fflush(tr->trace);
 }
 

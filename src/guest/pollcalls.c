@@ -556,11 +556,12 @@ static int64_t add_local_twin(struct tracer *tr, struct task *t, int ep)
 {
 	struct files *files = t->proc->files;
 	int64_t own = task_native(tr, t, SYS_epoll_create1, 0, 0, 0, 0, 0, 0);
-	char *path cleanup_free = strdup(files_get(files, ep)->path);
+	char *path cleanup_free = NULL;
 	int64_t r;
 
 	if (own < 0)
 		return own;
+	path = strdup(files_get(files, ep)->path);
 	r = task_native(tr, t, SYS_dup3, (uint64_t)own, (uint64_t)ep,
 			(uint64_t)cloexec_of(tr, t, ep), 0, 0, 0);
 	task_native(tr, t, SYS_close, (uint64_t)own, 0, 0, 0, 0, 0);

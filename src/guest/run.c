@@ -216,7 +216,7 @@ static const struct argp argp = {
 	.doc = "Launch COMMAND; what the rules name is carried out by its"
 	       " shadow on the host.\v"
 	       "Rules: path:GUEST=HOST[:ro|:rw], path:GUEST, dev:GUEST[=HOST],"
-	       " net, all.\n\nExample:\n"
+	       " net, eventfd, all.\n\nExample:\n"
 	       "  darkshadow run -f path:/mnt/host=/srv/data:ro --"
 	       " grep -r needle /mnt/host\n\n"
 	       "The exit status is COMMAND's; 128+n when signal n ended it, 125"

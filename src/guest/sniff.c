@@ -366,7 +366,8 @@ static void write_requests(FILE *f, const struct use *u,
 		add_request(&all, u->requests.v[i]);
 	for (size_t i = 0; i < more->n; i++)
 		add_request(&all, more->v[i]);
-	qsort(all.v, all.n, sizeof(*all.v), by_number);
+	if (all.n)
+		qsort(all.v, all.n, sizeof(*all.v), by_number);
 	fprintf(f, ":ioctl=%s", all.n ? "" : "none");
 	for (size_t i = 0, k; i < all.n; i = k) {
 		for (k = i + 1; k < all.n && all.v[k] == all.v[k - 1] + 1; k++)

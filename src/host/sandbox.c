@@ -833,8 +833,11 @@ static bool forwards(const struct rules *policy, uint64_t nr)
 
 	if (!call || !(call->flags & CALL_FORWARD))
 		return false;
-	return !(call->flags & CALL_NET) || rules_has(policy, RULE_NET) ||
-	       rules_has(policy, RULE_ALL);
+	if (rules_has(policy, RULE_ALL))
+		return true;
+	return (!(call->flags & CALL_NET) || rules_has(policy, RULE_NET)) &&
+	       (!(call->flags & CALL_EVENTFD) ||
+		rules_has(policy, RULE_EVENTFD));
 }
 
 enum { LEAF_REFUSE, LEAF_ALLOW, LEAF_OTHER, LEAF_ARG };

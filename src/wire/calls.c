@@ -45,6 +45,7 @@
 #define NEWFD		(FWD | CALL_NEWFD)
 #define NET		(FWD | CALL_NET)
 #define NET_NEWFD	(NET | CALL_NEWFD)
+#define EVENTFD		(NEWFD | CALL_EVENTFD)
 
 static const struct call calls[CALL_NR_MAX] = {
 	[SYS_read] = { "read", "fbn", FWD },
@@ -331,13 +332,13 @@ static const struct call calls[CALL_NR_MAX] = {
 	[SYS_epoll_pwait] = { "epoll_pwait", "f*ii*n", FWD_HOST_FD },
 	[SYS_signalfd] = { "signalfd", "f*n", TRACED },
 	[SYS_timerfd_create] = { "timerfd_create", "ix", TRACED },
-	[SYS_eventfd] = { "eventfd", "u", TRACED },
+	[SYS_eventfd] = { "eventfd", "u", EVENTFD },
 	[SYS_fallocate] = { "fallocate", "fxll", FWD },
 	[SYS_timerfd_settime] = { "timerfd_settime", "fx**", TRACED },
 	[SYS_timerfd_gettime] = { "timerfd_gettime", "f*", TRACED },
 	[SYS_accept4] = { "accept4", "f**x", NET_NEWFD },
 	[SYS_signalfd4] = { "signalfd4", "f*nx", TRACED },
-	[SYS_eventfd2] = { "eventfd2", "ux", TRACED },
+	[SYS_eventfd2] = { "eventfd2", "ux", EVENTFD },
 	[SYS_epoll_create1] = { "epoll_create1", "x", FWD },
 	[SYS_dup3] = { "dup3", "fix", FWD_SPECIAL },
 	[SYS_pipe2] = { "pipe2", "*x", FWD },

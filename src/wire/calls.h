@@ -51,6 +51,8 @@ enum call_flags {
 	CALL_NAMES	= 1 << 7,
 	/* What it points to points further, or is longer than others'. */
 	CALL_NESTED	= 1 << 8,
+	/* Makes an eventfd: forwarded where policy has "eventfd". */
+	CALL_EVENTFD	= 1 << 9,
 };
 
 struct call {

@@ -31,7 +31,7 @@
 #define FORM_PATH	"path:GUEST=HOST[:ro|:rw]"
 #define FORM_DEV	"dev:GUEST[=HOST][:ro|:rw][:ioctl=LIST]"
 #define FORM_ANY	FORM_PATH ", path:GUEST[:ro|:rw], " FORM_DEV \
-			", net, all"
+			", net, eventfd, all"
 
 struct form {
 	const char *word;
@@ -44,6 +44,7 @@ static const struct form forms[] = {
 	{ "path", FORM_PATH, RULE_PATH, true },
 	{ "dev", FORM_DEV, RULE_DEV, true },
 	{ "net", "net", RULE_NET, false },
+	{ "eventfd", "eventfd", RULE_EVENTFD, false },
 	{ "all", "all", RULE_ALL, false },
 };
 
@@ -416,10 +417,10 @@ int rules_load(struct rules *rules, const char *file, char err[RULES_ERR_MAX])
 	return rc;
 }
 
-static int format_dev(const struct rule *rule, char *buf, size_t size)
+static int format_dev(const struct rule *rule, bool same, char *buf,
+		      size_t size)
 {
 	char list[RULE_REQUESTS_MAX * 24] = "";
-	bool same = !strcmp(rule->guest, rule->host);
 	size_t n = 0;
 
 	for (size_t i = 0; i < rule->nrequests; i++) {
@@ -448,9 +449,11 @@ int rules_format(const struct rule *rule, char *buf, size_t size)
 				same ? "" : "=", same ? "" : rule->host,
 				rule->ro ? "ro" : "rw");
 	case RULE_DEV:
-		return format_dev(rule, buf, size);
+		return format_dev(rule, same, buf, size);
 	case RULE_NET:
 		return snprintf(buf, size, "net");
+	case RULE_EVENTFD:
+		return snprintf(buf, size, "eventfd");
 	case RULE_ALL:
 		return snprintf(buf, size, "all");
 	}

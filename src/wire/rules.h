@@ -12,6 +12,7 @@
  *					ioctl requests that are allowed, and
  *					ranges of them, or none
  *	net				sockets of the host's network
+ *	eventfd				eventfds are the host's
  *	all				everything that is not the process's own
  *
  * Names are absolute and stored without "." or ".." components, doubled or
@@ -24,7 +25,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum rule_kind { RULE_PATH, RULE_DEV, RULE_NET, RULE_ALL };
+enum rule_kind { RULE_PATH, RULE_DEV, RULE_NET, RULE_EVENTFD, RULE_ALL };
 
 /* Requests of ioctl(2), from first to last. */
 struct request_range {

@@ -62,6 +62,7 @@ static const struct {
 	{ "dev:/dev/a:ioctl=none", RULE_DEV, false, "/dev/a", "/dev/a",
 	  "dev:/dev/a:rw:ioctl=none" },
 	{ "net", RULE_NET, false, NULL, NULL, "net" },
+	{ "eventfd", RULE_EVENTFD, false, NULL, NULL, "eventfd" },
 	{ "all", RULE_ALL, false, NULL, NULL, "all" },
 };
 
@@ -166,19 +167,19 @@ static const struct {
 	{ "all:", "all:: \"all\" stands alone (expected all)" },
 	{ "", ": the rule is empty (expected path:GUEST=HOST[:ro|:rw], "
 	  "path:GUEST[:ro|:rw], dev:GUEST[=HOST][:ro|:rw]"
-	  "[:ioctl=LIST], net, all)" },
+	  "[:ioctl=LIST], net, eventfd, all)" },
 	{ "file:/a", "file:/a: there is no rule \"file\" (expected "
 	  "path:GUEST=HOST[:ro|:rw], path:GUEST[:ro|:rw], "
-	  "dev:GUEST[=HOST][:ro|:rw][:ioctl=LIST], net, all)" },
+	  "dev:GUEST[=HOST][:ro|:rw][:ioctl=LIST], net, eventfd, all)" },
 	{ "pat:/a", "pat:/a: there is no rule \"pat\" (expected "
 	  "path:GUEST=HOST[:ro|:rw], path:GUEST[:ro|:rw], "
-	  "dev:GUEST[=HOST][:ro|:rw][:ioctl=LIST], net, all)" },
+	  "dev:GUEST[=HOST][:ro|:rw][:ioctl=LIST], net, eventfd, all)" },
 	{ " net", " net: there is no rule \" net\" (expected "
 	  "path:GUEST=HOST[:ro|:rw], path:GUEST[:ro|:rw], "
-	  "dev:GUEST[=HOST][:ro|:rw][:ioctl=LIST], net, all)" },
+	  "dev:GUEST[=HOST][:ro|:rw][:ioctl=LIST], net, eventfd, all)" },
 	{ "PATH:/a", "PATH:/a: there is no rule \"PATH\" (expected "
 	  "path:GUEST=HOST[:ro|:rw], path:GUEST[:ro|:rw], "
-	  "dev:GUEST[=HOST][:ro|:rw][:ioctl=LIST], net, all)" },
+	  "dev:GUEST[=HOST][:ro|:rw][:ioctl=LIST], net, eventfd, all)" },
 };
 
 static void test_bad(void)
@@ -410,6 +411,9 @@ static const struct {
 	{ "dev:/dev/kvm", "dev:/dev/kvm/x", NULL },
 	{ "path:/dev", "dev:/dev/kvm", NULL },
 	{ "net", "net", "net" },
+	{ "net", "eventfd", NULL },
+	{ "eventfd", "eventfd", "eventfd" },
+	{ "all", "eventfd", "all" },
 	{ "path:/", "net", NULL },
 	{ "net", "all", NULL },
 	{ "path:/ net", "all", NULL },

@@ -589,6 +589,7 @@ static const struct call_case call_cases[] = {
 	{ SYS_read, 0, 0, BOTH(A) },
 	{ SYS_openat, 0, 0, BOTH(A) },
 	{ SYS_renameat2, 0, 0, BOTH(A) },
+	{ SYS_eventfd2, 0, 0, ALL_ONLY },
 	{ SYS_futex, 0, 0, BOTH(A) },
 	{ SYS_close, 0, 0, BOTH(A) },
 	{ SYS_dup3, 0, 0, BOTH(A) },

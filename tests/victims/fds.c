@@ -8,8 +8,10 @@
 #include "victim.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <spawn.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/time.h>
 #include <signal.h>
 #include <sys/ioctl.h>
@@ -722,10 +724,62 @@ static void epoll_signalled(void)
 				 epoll_pwait(ep, &ev, 1, 10000, &none), EINTR);
 		same(rang, 1);
 	}
+	sys(sigprocmask(SIG_UNBLOCK, &blocked, NULL));
 	sys(close(ep));
 	sys(close(fifo));
 	sys(close(pipe_fds[0]));
 	sys(close(pipe_fds[1]));
+}
+
+static void *add_later(void *arg)
+{
+	const uint64_t one = 1;
+
+	nap_ms(50);
+	same(write(*(int *)arg, &one, sizeof(one)), sizeof(one));
+	return NULL;
+}
+
+/* Of the host or one's own (rule "eventfd"): eventfd(2). */
+static void eventfds(void)
+{
+	const struct sigaction sa = { .sa_handler = ring };
+	const uint64_t most = UINT64_MAX - 1;
+	int fd = (int)sys(eventfd(2, EFD_SEMAPHORE | EFD_CLOEXEC));
+	struct pollfd p = { .fd = fd, .events = POLLIN | POLLOUT };
+	pthread_t thread;
+	uint64_t value;
+	pid_t pid;
+
+	same(fcntl(fd, F_GETFD), FD_CLOEXEC);
+	refused(eventfd(0, 0x10), EINVAL);
+	refused(read(fd, &value, 4), EINVAL);
+	for (int i = 0; i < 2; i++) {
+		same(read(fd, &value, sizeof(value)), sizeof(value));
+		same(value, 1);
+	}
+	same(poll(&p, 1, 0), 1);
+	same(p.revents, POLLOUT);
+	/* A thread wakes one that waits, and so does a signal. */
+	same(pthread_create(&thread, NULL, add_later, &fd), 0);
+	same(read(fd, &value, sizeof(value)), sizeof(value));
+	same(pthread_join(thread, NULL), 0);
+	sys(sigaction(SIGALRM, &sa, NULL));
+	sys(setitimer(ITIMER_REAL, &(struct itimerval){
+		      .it_value.tv_usec = 30000 }, NULL));
+	refused(read(fd, &value, sizeof(value)), EINTR);
+	/* A child has the same one. */
+	spawned(pid)
+		add_later(&fd);
+	same(read(fd, &value, sizeof(value)), sizeof(value));
+	reap(pid);
+	sys(fcntl(fd, F_SETFL, O_NONBLOCK));
+	refused(read(fd, &value, sizeof(value)), EAGAIN);
+	same(write(fd, &most, sizeof(most)), sizeof(most));
+	refused(write(fd, &most, sizeof(most)), EAGAIN);
+	same(poll(&p, 1, 0), 1);
+	same(p.revents, POLLIN);
+	sys(close(fd));
 }
 
 int main(int argc, char **argv)
@@ -739,6 +793,7 @@ int main(int argc, char **argv)
 		CASE(high_numbers), CASE(limit), CASE(spawn_actions),
 		CASE(poll_host), CASE(poll_mixed), CASE(epoll_host),
 		CASE(epoll_mixed), CASE(epoll_signalled),
+		CASE(eventfds),
 	};
 
 	if (argc > 2 && strncmp(argv[1], "--", 2) == 0)

@@ -160,6 +160,33 @@ static void counts(void)
 	discard(&m);
 }
 
+/* An eventfd of ours that the guest rings, with no exit. */
+static void rings(void)
+{
+	static const uint8_t code[] = {
+		0xba, 0xf8, 0x03,	/* mov $0x3f8, %dx */
+		0xee,			/* out %al, (%dx) */
+		0xee,			/* out %al, (%dx) */
+		0xf4,			/* hlt */
+	};
+	struct kvm_ioeventfd bell = { .addr = SERIAL, .len = 1,
+				      .flags = KVM_IOEVENTFD_FLAG_PIO };
+	struct machine m;
+	uint64_t value = 3;
+	uint8_t byte;
+
+	build(&m, code, sizeof(code), 1);
+	bell.fd = (int)sys(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+	refused(read(bell.fd, &value, sizeof(value)), EAGAIN);
+	same(write(bell.fd, &value, sizeof(value)), sizeof(value));
+	sys(ioctl(m.vm, KVM_IOEVENTFD, &bell));
+	check(!runs(&m, &byte), "an exit for what has an eventfd");
+	same(read(bell.fd, &value, sizeof(value)), sizeof(value));
+	same(value, 5);
+	sys(close(bell.fd));
+	discard(&m);
+}
+
 static volatile sig_atomic_t rang;
 
 static void ring(int sig)
@@ -318,7 +345,7 @@ int main(int argc, char **argv)
 	static const struct victim_case cases[] = {
 		CASE(adds), CASE(counts), CASE(interrupted), CASE(beside),
 		CASE(made_again), CASE(beside_opens), CASE(forked),
-		CASE(refusals),
+		CASE(refusals), CASE(rings),
 	};
 
 	return VICTIM_MAIN(argc, argv, cases);
