@@ -13,6 +13,7 @@ policy() {
 	[ ! -r /dev/cpu/0/cpuid ] || echo dev:/dev/ds-cpuid=/dev/cpu/0/cpuid
 	[ ! -w /dev/kvm ] || echo dev:/dev/ds-kvm=/dev/kvm
 	echo dev:/dev/ds-zero=/dev/zero
+	echo eventfd
 }
 
 # One machine of each kind for all tests: UML at shm, QEMU at hypercall.
@@ -232,6 +233,15 @@ print(os.pread(f, 16, 4090).decode())'
 		[[ $output == *"mmap of the processor: No such device"* ]]
 	}
 	each made
+}
+
+@test "an eventfd is the host's, where a rule says so" {
+	events() {
+		run -0 guest "$DS_STATIC" run --trace=- -- "$VICTIMS/fds" \
+			/mnt/vm-host eventfds
+		[[ $output == *"eventfd2(2, 0x80001) = "* ]]
+	}
+	each events
 }
 
 @test "one static binary is all that a guest needs" {

@@ -55,10 +55,11 @@ int sandbox_enter(const struct rules *policy, unsigned uid, unsigned gid,
  * The executor's, on top of it: default EPERM; every call that the table of
  * calls marks CALL_FORWARD, CALL_NET ones only where policy has "net",
  * CALL_EVENTFD ones only where it has "eventfd", plus what the executor itself
- * does (futex, fcntl, dup3, close, exit, MAGIC_STOP). ioctl requests: without dev: rules or "all" only those of
- * regular files and directories, anything else ENOTTY. fcntl F_SETOWN,
- * F_SETOWN_EX, F_SETSIG, F_NOTIFY and F_SETLEASE EPERM unless "all". socket
- * families: AF_INET, AF_INET6 with "net"; else EPERM. No SO_ZEROCOPY.
+ * does (futex, fcntl, dup3, close, exit, MAGIC_STOP). ioctl requests: without
+ * dev: rules or "all" only those of regular files and directories, anything
+ * else ENOTTY. fcntl F_SETOWN, F_SETOWN_EX, F_SETSIG, F_NOTIFY and F_SETLEASE
+ * EPERM unless "all". socket families: AF_INET, AF_INET6 with "net"; else
+ * EPERM. No SO_ZEROCOPY.
  */
 int sandbox_filter_shadow(const struct rules *policy, struct sock_fprog *out);
 int sandbox_filter_executor(const struct rules *policy,
