@@ -56,7 +56,7 @@ struct sniffer {
 	const char *out;
 };
 
-/* --- what was used ------------------------------------------------------------ */
+/* --- what was used ------------------------------------------------------- */
 
 static int by_name(const void *a, const void *b)
 {
@@ -99,7 +99,7 @@ static bool is_node(mode_t mode)
 	return S_ISCHR(mode) || S_ISBLK(mode);
 }
 
-/* --- calls -------------------------------------------------------------------- */
+/* --- calls --------------------------------------------------------------- */
 
 /* By what the table has no letter for: does it only look? */
 static bool only_looks(uint64_t nr)
@@ -215,7 +215,7 @@ void sniff_call(struct sniffer *s, struct tracer *tr, struct task *t,
 		s->net = true;
 }
 
-/* --- the policy ---------------------------------------------------------------- */
+/* --- the policy ---------------------------------------------------------- */
 
 static bool is_below(const char *name, const char *dir)
 {
@@ -431,7 +431,7 @@ static void free_use(void *node)
 	free(u);
 }
 
-/* --- the command line ------------------------------------------------------------ */
+/* --- the command line ---------------------------------------------------- */
 
 enum { OPT_SYSTEM = 256 };
 
