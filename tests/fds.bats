@@ -2,8 +2,8 @@
 # fds.bats - the descriptor rules of POSIX hold for forwarded files
 
 # bats file_tags=vm
-# ds of helpers uses DS_MORE; bats sets output.
-# shellcheck disable=SC2034,SC2154
+# bats sets output.
+# shellcheck disable=SC2154
 load helpers
 
 @test "a forwarded open returns the lowest free number" {
@@ -105,9 +105,7 @@ load helpers
 
 # bats test_tags=not-vm
 @test "an eventfd is the host's, where a rule says so" {
-	DS_MORE=(--forward eventfd)
-	victim fds eventfds
-	run ds --trace=- -- "$VICTIMS/fds" "$GUEST" eventfds
+	run ds --trace=- --forward eventfd -- "$VICTIMS/fds" "$GUEST" eventfds
 	[ "$status" -eq 0 ]
 	[[ $output == *"eventfd2(2, 0x80001) = "* ]]
 }
