@@ -599,8 +599,8 @@ void task_forward(struct tracer *tr, struct task *t, uint32_t op, uint64_t nr,
 	s->site = 0;
 	s->stage = STAGE_NONE;
 	/* A lane is ours to let go. */
-	s->post = s != t->slot || then || tr->trace || tr->want_stats || t->remote.masked ||
-		  t->proc->mm->writes_files;
+	s->post = s != t->slot || then || tr->trace || tr->want_stats ||
+		  t->remote.masked || t->proc->mm->writes_files;
 	t->in_gate = true;
 	t->cancelled = false;
 	tr->stats.forwarded++;

@@ -127,6 +127,20 @@ static int parse_size(const char *text, uint64_t *out)
 	return 0;
 }
 
+int run_parse_command(int key, struct argp_state *state, char ***command)
+{
+	switch (key) {
+	case ARGP_KEY_ARG:
+		*command = state->argv + state->next - 1;
+		state->next = state->argc;
+		return 0;
+	case ARGP_KEY_NO_ARGS:
+		argp_error(state, "no COMMAND given");
+		return EINVAL;
+	}
+	return ARGP_ERR_UNKNOWN;
+}
+
 static error_t parse_opt(int key, char *arg, struct argp_state *state)
 {
 	struct run_options *o = state->input;
@@ -197,16 +211,8 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 	case 'v':
 		log_set_level(++o->verbosity > 1 ? LOG_DEBUG : LOG_INFO);
 		return 0;
-	case ARGP_KEY_ARG:
-		/* The rest is the command's, options included. */
-		o->command = state->argv + state->next - 1;
-		state->next = state->argc;
-		return 0;
-	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "no COMMAND given");
-		return EINVAL;
 	}
-	return ARGP_ERR_UNKNOWN;
+	return run_parse_command(key, state, &o->command);
 }
 
 static const struct argp argp = {

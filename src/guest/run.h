@@ -14,6 +14,7 @@ typedef int (*sibling_fn)(const struct rules *policy, int sock);
 /* run_main() - exit status */
 int run_main(int argc, char **argv, sibling_fn sibling);
 
+struct argp_state;
 struct sniffer;
 
 /*
@@ -21,5 +22,13 @@ struct sniffer;
  * interest (sniff_call()). Exit status.
  */
 int run_sniffed(char **command, struct sniffer *s, sibling_fn sibling);
+
+/*
+ * run_parse_command() - what argp(3) has no option for: the command
+ *
+ * With its first word the rest is the command's, options included; none is an
+ * error. *command is borrowed from argv.
+ */
+int run_parse_command(int key, struct argp_state *state, char ***command);
 
 #endif

@@ -459,16 +459,8 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 	case OPT_SYSTEM:
 		o->s.system = true;
 		return 0;
-	case ARGP_KEY_ARG:
-		/* The rest is the command's, options included. */
-		o->command = state->argv + state->next - 1;
-		state->next = state->argc;
-		return 0;
-	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "no COMMAND given");
-		return EINVAL;
 	}
-	return ARGP_ERR_UNKNOWN;
+	return run_parse_command(key, state, &o->command);
 }
 
 static const struct argp argp = {
