@@ -16,7 +16,6 @@
 #include <stddef.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/time.h>
 #include <sys/ucontext.h>
 
 #include "victim.h"

@@ -17,7 +17,6 @@
 #include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <sys/sysmacros.h>
-#include <sys/time.h>
 #include <sys/uio.h>
 #include <sys/xattr.h>
 #include <utime.h>

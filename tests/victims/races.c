@@ -17,7 +17,6 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/select.h>
-#include <sys/time.h>
 
 #define PAGE 4096
 
@@ -313,13 +312,6 @@ static void shrunk(void)
 	pattern_read(fd, p, 2 * PAGE, PAGE, "after");
 	sys(munmap(p, 2 * PAGE));
 	sys(close(fd));
-}
-
-static void tick(long us)
-{
-	struct itimerval it = { { 0, us }, { 0, us } };
-
-	sys(setitimer(ITIMER_REAL, &it, NULL));
 }
 
 /* A FIFO that never reports its end: both ends are open. */

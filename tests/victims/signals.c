@@ -13,7 +13,6 @@
 #include <stdatomic.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
-#include <sys/time.h>
 #include <sys/ucontext.h>
 
 static volatile sig_atomic_t caught, last_signal;
@@ -30,13 +29,6 @@ static void handle(int sig, void (*fn)(int), int flags)
 	struct sigaction sa = { .sa_handler = fn, .sa_flags = flags };
 
 	sys(sigaction(sig, &sa, NULL));
-}
-
-static void tick(long us)
-{
-	struct itimerval it = { { 0, us }, { 0, us } };
-
-	sys(setitimer(ITIMER_REAL, &it, NULL));
 }
 
 /* A FIFO that never reports its end: both ends are open. */

@@ -39,6 +39,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/types.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -121,6 +122,18 @@ VICTIM_FN void victim_refused(long r, int want, const char *what,
 	      #expr, same_got, same_want, same_got == -1 ? ": " : "",	\
 	      same_got == -1 ? strerror(errno) : "");			\
 } while (0)
+
+/*
+ * tick() - SIGALRM every so many microseconds, none any more with 0
+ *
+ * A signal that is to end a wait comes again: the first may be before it.
+ */
+VICTIM_FN void tick(long us)
+{
+	struct itimerval it = { { 0, us }, { 0, us } };
+
+	sys(setitimer(ITIMER_REAL, &it, NULL));
+}
 
 VICTIM_FN bool victim_shadowed(void)
 {
