@@ -64,6 +64,13 @@ static uint64_t status_signals(const char *text, const char *key)
 	return at ? strtoull(at + strlen(key), NULL, 16) : 0;
 }
 
+static bool status_word(const char *text, const char *line, const char *word)
+{
+	const char *at = strstr(text, line);
+
+	return at && memmem(at, 1 + strcspn(at + 1, "\n"), word, strlen(word));
+}
+
 int proc_status_read(pid_t pid, struct proc_status *out)
 {
 	char path[64], *text cleanup_free = NULL;
@@ -86,6 +93,9 @@ int proc_status_read(pid_t pid, struct proc_status *out)
 		.pending = status_signals(text, "\nSigPnd:") |
 			   status_signals(text, "\nShdPnd:"),
 		.caught = status_signals(text, "\nSigCgt:"),
+		.seccomp = status_number(text, "\nSeccomp:", 0),
+		.shadow_stack = status_word(text, "\nx86_Thread_features:",
+					    "shstk"),
 	};
 	return out->ppid < 0 || out->tracer < 0 ? -EPROTO : 0;
 }

@@ -32,6 +32,8 @@ struct proc_status {
 	char state;		/* R, S, Z ...; 0: not told */
 	uint64_t pending;	/* signals, as a set: bit n - 1 is signal n */
 	uint64_t caught;
+	int seccomp;		/* 0: no filter (prctl(2)) */
+	bool shadow_stack;
 };
 
 /* proc_status_read() - of a process or a thread; 0 or -errno */
