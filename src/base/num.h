@@ -28,6 +28,12 @@ static inline bool range_inside(uint64_t off, uint64_t len, uint64_t size)
 	return off <= size && len <= size - off;
 }
 
+/*
+ * num_parse_size() - a number, in units of 1024, 1024^2 or 1024^3 behind which
+ * stands K, M or G; false: it is none, or too large
+ */
+bool num_parse_size(const char *text, uint64_t *out);
+
 static inline uint64_t min_u64(uint64_t a, uint64_t b)
 {
 	return a < b ? a : b;

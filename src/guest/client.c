@@ -71,7 +71,8 @@ static int receive_reply(struct client *c, int *got)
 		memcpy(c->text, reply.reply_text.text, sizeof(c->text));
 		c->text[sizeof(c->text) - 1] = '\0';
 	}
-	c->pid = (pid_t)reply.reply.pid;
+	c->value = reply.reply.value;
+	c->flags = reply.reply.flags;
 	if (got)
 		*got = with;
 	else

@@ -20,7 +20,7 @@ struct client {
 	uint32_t gone[64];	/* shadows that died, not yet taken */
 	size_t ngone;
 	char text[MSG_TEXT_MAX];	/* of the last reply */
-	pid_t pid;		/* of the last reply */
+	uint32_t value, flags;	/* the same */
 };
 
 /*

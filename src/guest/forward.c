@@ -54,7 +54,7 @@ static int request_shadow(struct tracer *tr, struct proc *p, uint32_t parent,
 	if (err)
 		return err;
 	p->shadow = m.shadow.id;
-	p->shadow_pid = tr->client.pid;
+	p->shadow_pid = (pid_t)tr->client.value;
 	p->shadow_gone = false;
 	mm_view_attach(p->mm, &p->view);
 	tr->stats.shadows++;

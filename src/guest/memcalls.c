@@ -227,9 +227,38 @@ static void map_file_copy(struct tracer *tr, struct task *t, int fd)
 	finish_map(tr, t, &r, result, len);
 }
 
+enum known {
+	KNOWN_NOT,		/* the shadow cannot have it */
+	KNOWN_FILE,
+	KNOWN_DEVICE,
+};
+
+/* A private mapping of a device is its driver's to understand. */
+static enum known known_as(const struct stat *st, bool shared)
+{
+	if (S_ISREG(st->st_mode))
+		return KNOWN_FILE;
+	return shared ? KNOWN_DEVICE : KNOWN_NOT;
+}
+
+static int know_file(struct tracer *tr, int fd, enum known known,
+		     struct mapfile **out)
+{
+	switch (known) {
+	case KNOWN_FILE:
+		return memory_file(&tr->memory, fd, out);
+	case KNOWN_DEVICE:
+		return memory_device(&tr->memory, fd, out);
+	case KNOWN_NOT:
+		break;
+	}
+	close(fd);
+	return -ENODEV;
+}
+
 /* The mapping itself is the kernel's; the shadow is told of the file. */
 static void map_file(struct tracer *tr, struct task *t, int fd, bool host,
-		     bool shared, bool known)
+		     bool shared, enum known known)
 {
 	const uint64_t len = page_up(t->args[1]);
 	struct region r = { .prot = (int)t->args[2] & 7, .kind = REGION_FILE,
@@ -257,9 +286,7 @@ static void map_file(struct tracer *tr, struct task *t, int fd, bool host,
 		task_return(tr, t, result);
 		return;
 	}
-	if (!known || memory_file(&tr->memory, fd, &r.file) < 0) {
-		if (!known)
-			close(fd);
+	if (know_file(tr, fd, known, &r.file) < 0) {
 		mm_remove(t->proc->mm, (uint64_t)result,
 			  (uint64_t)result + len);
 		task_return(tr, t, result);
@@ -318,7 +345,7 @@ static void arena_mmap(struct tracer *tr, struct task *t)
 		map_file_copy(tr, t, copy);
 		close(copy);
 	} else {
-		map_file(tr, t, copy, host, shared, S_ISREG(st.st_mode));
+		map_file(tr, t, copy, host, shared, known_as(&st, shared));
 	}
 }
 

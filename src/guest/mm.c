@@ -46,6 +46,48 @@ static bool is_sysv(int fd)
 	return n >= 5 && memcmp(name, "/SYSV", 5) == 0;
 }
 
+/* The lowest that is free: the daemon has a table of them. */
+static bool has_id(const struct memory *m, uint32_t id)
+{
+	const struct mapfile *f = m->files;
+
+	while (f && f->id != id)
+		f = f->next;
+	return f;
+}
+
+static uint32_t new_id(const struct memory *m)
+{
+	uint32_t id = 0;
+
+	while (has_id(m, id))
+		id++;
+	return id;
+}
+
+static struct mapfile *new_file(struct memory *m, int fd)
+{
+	struct mapfile *f = calloc(1, sizeof(*f));
+
+	if (!f) {
+		close_fd(&fd);
+		return NULL;
+	}
+	*f = (struct mapfile){ .next = m->files, .refs = 1, .fd = fd,
+			       .id = new_id(m) };
+	m->files = f;
+	return f;
+}
+
+int memory_device(struct memory *m, int fd, struct mapfile **out)
+{
+	*out = new_file(m, fd);
+	if (!*out)
+		return -ENOMEM;
+	(*out)->device = true;
+	return 0;
+}
+
 int memory_file(struct memory *m, int fd, struct mapfile **out)
 {
 	int flags = fcntl(fd, F_GETFL);
@@ -59,7 +101,7 @@ int memory_file(struct memory *m, int fd, struct mapfile **out)
 		return -EBADF;
 	}
 	for (f = m->files; f; f = f->next) {
-		if (f->dev != st.st_dev || f->ino != st.st_ino ||
+		if (f->device || f->dev != st.st_dev || f->ino != st.st_ino ||
 		    f->sysv != sysv ||
 		    (writable && !f->writable))
 			continue;
@@ -68,16 +110,13 @@ int memory_file(struct memory *m, int fd, struct mapfile **out)
 		*out = f;
 		return 0;
 	}
-	f = calloc(1, sizeof(*f));
-	if (!f) {
-		close(fd);
+	f = new_file(m, fd);
+	if (!f)
 		return -ENOMEM;
-	}
-	*f = (struct mapfile){ .next = m->files, .refs = 1, .fd = fd,
-			       .id = m->next_file++, .dev = st.st_dev,
-			       .ino = st.st_ino, .sysv = sysv,
-			       .writable = writable };
-	m->files = f;
+	f->dev = st.st_dev;
+	f->ino = st.st_ino;
+	f->sysv = sysv;
+	f->writable = writable;
 	*out = f;
 	return 0;
 }

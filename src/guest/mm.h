@@ -22,18 +22,22 @@
 #include "guest/pins.h"
 #include "wire/msg.h"
 
-/* A file that regions map; the tracer keeps it open for the shadows. */
+/* A file or device that regions map; the tracer keeps it open for the shadows. */
 struct mapfile {
 	struct mapfile *next;
 	unsigned int refs;	/* regions */
 	uint32_t id;
-	int fd;			/* owned */
+	int fd;			/* owned; -1: the daemon's own, in a VM */
+	bool device;		/* nobody else's: two may have one inode */
 	dev_t dev;
 	ino_t ino;
 	bool sysv;		/* System V memory numbers its own inodes */
 	bool writable;		/* opened for writing: may be mapped shared */
 	bool told;		/* the daemon has it */
 	struct file_frames *frames;	/* in a VM: owned */
+	/* A device's memory in a VM: [off, off + len) of it is at window in the
+	 * memory that guest and host share (vm/window.h); len 0: none is. */
+	uint64_t window, off, len;
 };
 
 /* Memory that several processes share (MAP_SHARED|MAP_ANONYMOUS). */
@@ -102,14 +106,22 @@ struct mm {
 	struct idmap sites;	/* enum site_state (patch.c), by a hash */
 };
 
+/* The memory that guest and host share, as targets map it. */
+struct shared_device {
+	int fd, read_fd;	/* owned; read_fd: it cannot be written by */
+	dev_t dev;
+	ino_t ino;
+	bool open;
+};
+
 /* What all address spaces of a run share. */
 struct memory {
 	uint64_t base;		/* GVA of the gate in every target */
 	struct arena arena;
 	struct pinner *pinner;	/* owned; NULL: loopback */
 	struct mapfile *arena_file;	/* in a VM: referenced */
+	struct shared_device shared;	/* in a VM */
 	struct mapfile *files;
-	uint32_t next_file;
 	/* Called when the last region of a file is gone. */
 	void (*file_gone)(void *ctx, struct mapfile *file);
 	void *ctx;
@@ -184,6 +196,12 @@ void mm_pin_drop(struct mm *mm, size_t index);	/* the frames may move now */
  * only the new one may be written. Holds a reference for the caller.
  */
 int memory_file(struct memory *m, int fd, struct mapfile **out);
+/*
+ * memory_device() - a mapfile of its own for a device; takes fd over, or -1
+ *
+ * Holds a reference for the caller. 0 or -ENOMEM.
+ */
+int memory_device(struct memory *m, int fd, struct mapfile **out);
 void memory_file_unref(struct memory *m, struct mapfile *file);
 
 #endif

@@ -109,24 +109,6 @@ static void add_rule(struct rules *rules, const char *text)
 	}
 }
 
-static int parse_size(const char *text, uint64_t *out)
-{
-	static const char units[] = "KMG";
-	char *end;
-	const char *unit;
-
-	errno = 0;
-	*out = strtoull(text, &end, 10);
-	if (errno || end == text || *text == '-')
-		return -EINVAL;
-	unit = *end ? strchr(units, *end) : NULL;
-	if ((*end && !unit) || (unit && end[1]))
-		return -EINVAL;
-	if (unit)
-		*out <<= 10 * (unit - units + 1);
-	return 0;
-}
-
 int run_parse_command(int key, struct argp_state *state, char ***command)
 {
 	switch (key) {
@@ -173,7 +155,7 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 				   arg);
 		return 0;
 	case OPT_EAGER:
-		if (parse_size(arg, &o->eager) < 0)
+		if (!num_parse_size(arg, &o->eager))
 			argp_error(state, "--eager %s: expected a size, as in"
 				   " 64K, 4M or 1G", arg);
 		return 0;
@@ -181,7 +163,8 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 		o->verify = true;
 		return 0;
 	case OPT_MAX_REGIONS:
-		if (parse_size(arg, &o->max_regions) < 0 || !o->max_regions)
+		if (!num_parse_size(arg, &o->max_regions) ||
+		    !o->max_regions)
 			argp_error(state, "--max-regions %s: expected a number",
 				   arg);
 		return 0;
@@ -201,7 +184,7 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 		o->no_patch = true;
 		return 0;
 	case OPT_HUGE:
-		if (parse_size(arg, &o->huge) < 0)
+		if (!num_parse_size(arg, &o->huge))
 			argp_error(state, "--huge %s: expected a size, as in"
 				   " 2M, or 0", arg);
 		return 0;

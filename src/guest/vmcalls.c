@@ -14,13 +14,17 @@
  * /proc/PID/maps and pagemap. Settling makes memory present and pins it, up to
  * a size (tracer.eager) at once, beyond that what calls point to.
  *
- * Three kinds of mapping:
+ * Four kinds of mapping:
  * - private anonymous memory is pinned as the target's own;
  * - private mappings of files that may be written are made anonymous when they
  *   are made, or made writable, as older kernels pin no other private memory;
  * - files, shared memory, and private mappings that may not be written: their
  *   pages are the file's, and pinned with it. A file may come to have others,
- *   unseen by us: they are compared before they are used (settle_doubts()).
+ *   unseen by us: they are compared before they are used (settle_doubts());
+ * - memory of a device of the host: it is in the window (vm/window.h), which the
+ *   target maps in its place, and the shadow maps the device. Regions of it are
+ *   there from mmap(2) on, for as long as it is mapped: the last of them that
+ *   goes gives back that part of the window.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -329,30 +333,37 @@ struct survey {
 	size_t n, cap;
 };
 
+static struct region *new_region(struct survey *s)
+{
+	if (!s->v || s->n == s->cap) {
+		size_t cap = s->cap ? 2 * s->cap : 256;
+		struct region *v = realloc(s->v, cap * sizeof(*v));
+
+		if (!v)
+			return NULL;
+		s->v = v;
+		s->cap = cap;
+	}
+	return &s->v[s->n++];
+}
+
 static int add_page(struct survey *s, uint64_t gva, uint64_t pfn, int prot,
 		    struct mapfile *file, struct file_frames *frames)
 {
 	const uint64_t gpa = pfn * PAGE_BYTES;
-	struct region *last = s->n ? &s->v[s->n - 1] : NULL;
+	struct region *last = s->n ? &s->v[s->n - 1] : NULL, *r;
 
 	if (last && last->end == gva && last->prot == prot &&
 	    last->frames == frames && last->off + (gva - last->start) == gpa) {
 		last->end += PAGE_BYTES;
 		return 0;
 	}
-	if (!s->v || s->n == s->cap) {
-		size_t cap = s->cap ? 2 * s->cap : 256;
-		struct region *v = realloc(s->v, cap * sizeof(*v));
-
-		if (!v)
-			return -ENOMEM;
-		s->v = v;
-		s->cap = cap;
-	}
-	s->v[s->n++] = (struct region){ .start = gva, .end = gva + PAGE_BYTES,
-					.off = gpa, .prot = prot, .file = file,
-					.frames = frames,
-					.kind = REGION_FRAMES };
+	r = new_region(s);
+	if (!r)
+		return -ENOMEM;
+	*r = (struct region){ .start = gva, .end = gva + PAGE_BYTES,
+			      .off = gpa, .prot = prot, .file = file,
+			      .frames = frames, .kind = REGION_FRAMES };
 	if (file) {
 		file->refs++;
 		frames->refs++;
@@ -433,6 +444,46 @@ static int survey_file(struct survey *s, const struct map_line *line,
 	return err;
 }
 
+/* Which device's memory is at that offset of the shared memory? Or NULL. */
+static struct mapfile *device_at(const struct memory *m, uint64_t off)
+{
+	struct mapfile *f = m->files;
+
+	while (f && off - f->window >= f->len)
+		f = f->next;
+	return f;
+}
+
+static bool is_window(const struct memory *m, const struct map_line *line)
+{
+	return m->shared.open && line->shared && line->ino == m->shared.ino &&
+	       line->dev == m->shared.dev;
+}
+
+static struct region device_region(struct mapfile *f, struct range at,
+				   uint64_t off, int prot)
+{
+	return (struct region){ .start = at.start, .end = at.end, .off = off,
+				.prot = prot, .kind = REGION_FILE, .file = f,
+				.file_shared = true };
+}
+
+/* A device's memory: one mapping is of one part of the window. */
+static int survey_device(struct survey *s, const struct map_line *line,
+			 uint64_t start, uint64_t end)
+{
+	const uint64_t at = line->off + (start - line->start);
+	struct mapfile *f = device_at(&s->tr->memory, at);
+	struct region *r = f ? new_region(s) : NULL;
+
+	if (!r)
+		return f ? -ENOMEM : 0;
+	*r = device_region(f, (struct range){ start, end },
+			   f->off + (at - f->window), line->prot);
+	f->refs++;
+	return 0;
+}
+
 static bool is_special(const struct survey *s, const struct map_line *line)
 {
 	return line->start == s->tr->memory.base ||
@@ -474,6 +525,8 @@ static bool is_hugetlb(const struct map_line *line)
 static int survey_line(struct survey *s, const struct map_line *line,
 		       uint64_t start, uint64_t end)
 {
+	if (is_window(&s->tr->memory, line))
+		return survey_device(s, line, start, end);
 	if (is_special(s, line) ||
 	    !(line->prot & (PROT_READ | PROT_WRITE | PROT_EXEC)))
 		return 0;
@@ -492,7 +545,9 @@ static void drop_survey(struct survey *s)
 	for (size_t i = 0; i < s->n; i++) {
 		if (!s->v[i].file)
 			continue;
-		file_frames_unref(s->tr->memory.pinner, s->v[i].frames);
+		if (s->v[i].frames)
+			file_frames_unref(s->tr->memory.pinner,
+					  s->v[i].frames);
 		memory_file_unref(&s->tr->memory, s->v[i].file);
 	}
 	s->n = 0;
@@ -511,7 +566,8 @@ static bool is_known(const struct survey *s, uint64_t start, uint64_t end)
 		if (!r || max_u64(r->start, start) != found->start ||
 		    min_u64(r->end, end) != found->end ||
 		    r->off + (found->start - r->start) != found->off ||
-		    r->prot != found->prot || r->frames != found->frames)
+		    r->prot != found->prot || r->file != found->file ||
+		    r->frames != found->frames)
 			return false;
 		start = found->end;
 	}
@@ -648,7 +704,7 @@ static void check_range(void *ctx, struct range at, bool written)
 		const struct region *r = mm_find(c->t->proc->mm, pos);
 		uint64_t e;
 
-		if (!r || r->start > pos ||
+		if (!r || r->start > pos || r->kind != REGION_FRAMES ||
 		    frames_read(c->pagemap, pos, 1, &e) < 0 ||
 		    !(e & PAGEMAP_PRESENT))
 			continue;	/* missing is not stale */
@@ -715,7 +771,7 @@ static void dirty_range(void *ctx, struct range at, bool written)
 			return;
 		part.start = max_u64(at.start, r->start);
 		part.end = min_u64(at.end, r->end);
-		if (r->file && r->prot & PROT_WRITE &&
+		if (r->frames && r->prot & PROT_WRITE &&
 		    r->file != mm->memory->arena_file)
 			make_dirty(r, part);
 		at.start = r->end;
@@ -875,7 +931,7 @@ static enum doubt find_doubt(struct settling *st, struct range at,
 		if (!r || r->start >= at.end)
 			break;
 		pos = max_u64(pos, r->start);
-		if (!r->file || r->file == mm->memory->arena_file) {
+		if (!r->frames || r->file == mm->memory->arena_file) {
 			if (found != SOUND)
 				break;
 			pos = r->end - PAGE_BYTES;
@@ -1127,6 +1183,249 @@ static int64_t map_file_copy(struct tracer *tr, struct task *t)
 	return at;
 }
 
+/* --- memory of devices ----------------------------------------------------- */
+
+#define REFUSALS_SHOWN	20
+
+/* The shared memory, as targets are to map it; 0 or -errno. */
+static int open_shared(struct tracer *tr)
+{
+	struct shared_device *d = &tr->memory.shared;
+	const char *path = tr->client.t.memory;
+	struct stat st;
+
+	if (d->open)
+		return 0;
+	if (!path)
+		return -ENODEV;
+	d->fd = open(path, O_RDWR | O_CLOEXEC);
+	d->read_fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (d->fd < 0 || d->read_fd < 0 || fstat(d->fd, &st) < 0) {
+		const int err = -errno;
+
+		close_fd(&d->fd);
+		close_fd(&d->read_fd);
+		return err;
+	}
+	d->dev = st.st_dev;
+	d->ino = st.st_ino;
+	d->open = true;
+	return 0;
+}
+
+/* What a device's memory is known by; its last reference gives it back. */
+struct device_map {
+	struct mapfile *file;
+	bool written;		/* it may be */
+};
+
+static int request_device(struct tracer *tr, struct task *t, struct msg *m,
+			  struct device_map *out)
+{
+	static int told;
+	struct mapfile *f;
+	int err = open_shared(tr);
+
+	if (!err)
+		err = memory_device(&tr->memory, -1, &f);
+	if (err)
+		return err;
+	m->type = MSG_WINDOW;
+	m->window.shadow = t->proc->shadow;
+	m->window.file = f->id;
+	err = client_request(&tr->client, m, -1, NULL);
+	if (err) {
+		if (*tr->client.text && told++ < REFUSALS_SHOWN)
+			log_warn("process %d: mmap of a device fails with %s:"
+				 " %s", t->tid, strerrorname_np(-err),
+				 tr->client.text);
+		memory_file_unref(&tr->memory, f);
+		return err;
+	}
+	f->told = true;
+	f->window = tr->client.value * PAGE_BYTES;
+	f->off = m->window.off;
+	f->len = m->window.len;
+	*out = (struct device_map){ f, tr->client.flags & EXTENT_WRITE };
+	return 0;
+}
+
+/*
+ * It is mapped by a descriptor that is the target's for as long as that takes.
+ * What cannot be written on the host is mapped by one that mprotect(2) cannot
+ * make it writable with.
+ */
+static int64_t map_device(struct tracer *tr, struct task *t,
+			  const struct device_map *d, uint64_t addr,
+			  uint64_t prot, uint64_t flags)
+{
+	const struct shared_device *shared = &tr->memory.shared;
+	int64_t there = fd_install(tr, t, d->written ? shared->fd :
+						       shared->read_fd);
+	int64_t r;
+
+	if (there < 0)
+		return there;
+	r = task_native(tr, t, SYS_mmap, addr, d->file->len, prot, flags,
+			(uint64_t)there, d->file->window);
+	task_native(tr, t, SYS_close, (uint64_t)there, 0, 0, 0, 0, 0);
+	return r;
+}
+
+/* It is there now, with a reference of its own; its address or -ENOMEM. */
+static int64_t add_device(struct tracer *tr, struct task *t,
+			  const struct region *r)
+{
+	forget(tr, t, r->start, r->end);
+	if (mm_insert(t->proc->mm, r) == 0)
+		return (int64_t)r->start;
+	/* What nobody knows of is not to be there. */
+	task_native(tr, t, SYS_munmap, r->start, r->end - r->start, 0, 0, 0,
+		    0);
+	memory_file_unref(&tr->memory, r->file);
+	return -ENOMEM;
+}
+
+/* All of it is mapped at r, or was not: the reference is the region's. */
+static int64_t mapped_device(struct tracer *tr, struct task *t,
+			     struct mapfile *f, int64_t r, int prot)
+{
+	const struct range at = { (uint64_t)r, (uint64_t)r + f->len };
+	const struct region region = device_region(f, at, f->off, prot);
+
+	if (!mem_errno(r))
+		return add_device(tr, t, &region);
+	memory_file_unref(&tr->memory, f);
+	return r;
+}
+
+static int64_t map_host_device(struct tracer *tr, struct task *t)
+{
+	const uint64_t flags = t->args[3];
+	struct device_map d;
+	struct msg m = { .window = { .fd = (uint32_t)t->args[4],
+				     .off = t->args[5],
+				     .len = page_up(t->args[1]) } };
+	int err;
+
+	if (t->args[5] % PAGE_BYTES)
+		return -EINVAL;
+	/* MAP_SYNC and its like, which natively are the device's to refuse. */
+	if ((flags & MAP_TYPE) == MAP_SHARED_VALIDATE && flags & MAP_SYNC)
+		return -EOPNOTSUPP;
+	err = shadow_ready(tr, t);
+	if (!err)
+		err = request_device(tr, t, &m, &d);
+	if (err)
+		return err;
+	return mapped_device(tr, t, d.file,
+			     map_device(tr, t, &d, t->args[0], t->args[2],
+					flags), (int)t->args[2] & 7);
+}
+
+/* The device whose memory begins a range, and how it is mapped; or NULL. */
+static const struct region *find_device(const struct mm *mm, struct range at)
+{
+	const struct region *r = mm_find(mm, at.start);
+
+	return r && r->start <= at.start && r->kind == REGION_FILE ? r : NULL;
+}
+
+/* A larger part of the same device, where mremap(2) would have it. */
+static int64_t map_larger(struct tracer *tr, struct task *t, struct range old,
+			  const struct device_map *d, uint64_t prot)
+{
+	const uint64_t flags = t->args[3], more = d->file->len -
+						  (old.end - old.start);
+	int64_t r = -ENOMEM;
+
+	if (flags & MREMAP_FIXED)
+		return map_device(tr, t, d, t->args[4], prot,
+				  MAP_SHARED | MAP_FIXED);
+	if (old.end + more <= USER_END)
+		r = task_native(tr, t, SYS_mmap, old.end, more, PROT_NONE,
+				MAP_PRIVATE | MAP_ANONYMOUS |
+				MAP_FIXED_NOREPLACE, ~0ULL, 0);
+	if (!mem_errno(r))
+		return map_device(tr, t, d, old.start, prot,
+				  MAP_SHARED | MAP_FIXED);
+	if (!(flags & MREMAP_MAYMOVE))
+		return -ENOMEM;
+	return map_device(tr, t, d, 0, prot, MAP_SHARED);
+}
+
+/*
+ * The guest's kernel lets no mapping of device memory grow, and has none of
+ * what would be more of it.
+ */
+static int64_t grow_device(struct tracer *tr, struct task *t, struct range old,
+			   uint64_t new_len)
+{
+	const struct region *region = find_device(t->proc->mm, old);
+	const int prot = region->prot;
+	struct msg m = { .window = { .fd = UINT32_MAX,
+				     .of = region->file->id,
+				     .off = region->off + (old.start -
+							   region->start),
+				     .len = new_len } };
+	const uint64_t flags = t->args[3], to = t->args[4];
+	struct device_map d;
+	int64_t r = 0;
+
+	if (flags & MREMAP_FIXED && (!(flags & MREMAP_MAYMOVE) ||
+				     (to < old.end && old.start < to + new_len)))
+		return -EINVAL;
+	r = request_device(tr, t, &m, &d);
+	if (r)
+		return r;
+	r = map_larger(tr, t, old, &d, (uint64_t)prot);
+	if (!mem_errno(r) && (uint64_t)r != old.start) {
+		task_native(tr, t, SYS_munmap, old.start, old.end - old.start,
+			    0, 0, 0, 0);
+		forget(tr, t, old.start, old.end);
+	}
+	return mapped_device(tr, t, d.file, r, prot);
+}
+
+/* It may move, and shrink: the region goes along. */
+static int64_t move_device(struct tracer *tr, struct task *t, struct range old,
+			   uint64_t new_len)
+{
+	struct region r = *find_device(t->proc->mm, old);
+	int64_t at = task_native_same(tr, t);
+
+	if (mem_errno(at))
+		return at;
+	r.off += old.start - r.start;
+	r.start = (uint64_t)at;
+	r.end = r.start + new_len;
+	r.file->refs++;
+	forget(tr, t, old.start, old.end);
+	return add_device(tr, t, &r);
+}
+
+/* Of [start, end) what is no device's: others keep theirs. */
+static void forget_memory(struct tracer *tr, struct task *t, uint64_t start,
+			  uint64_t end)
+{
+	while (start < end) {
+		const struct region *r = mm_find(t->proc->mm, start);
+		uint64_t stop = end, next = end;
+
+		while (r && r < t->proc->mm->v + t->proc->mm->n &&
+		       r->start < end && r->kind != REGION_FILE)
+			r++;
+		if (r && r < t->proc->mm->v + t->proc->mm->n &&
+		    r->start < end) {
+			stop = max_u64(r->start, start);
+			next = r->end;
+		}
+		if (stop > start)
+			forget(tr, t, start, stop);
+		start = next;
+	}
+}
+
 static int64_t map_host_file(struct tracer *tr, struct task *t, bool shared)
 {
 	const int access = files_get(t->proc->files, (int)t->args[4])->flags &
@@ -1137,9 +1436,8 @@ static int64_t map_host_file(struct tracer *tr, struct task *t, bool shared)
 	if (access == O_WRONLY ||
 	    (shared && t->args[2] & PROT_WRITE && access != O_RDWR))
 		return -EACCES;
-	/* The host's pages are not the guest's: there is no window to them. */
 	if (shared)
-		return -ENODEV;
+		return map_host_device(tr, t);
 	copy = fd_fetch(tr, t, (int)t->args[4]);
 	if (copy < 0)
 		return copy == -EIO ? -EIO : -ENODEV;
@@ -1194,6 +1492,7 @@ static void pagemap_mmap(struct tracer *tr, struct task *t)
 	const bool shared = type == MAP_SHARED || type == MAP_SHARED_VALIDATE;
 	const int fd = (int)t->args[4];
 	struct range at;
+	bool device;
 	int64_t r;
 
 	if (!mem_range(t->args[0], t->args[1], &at)) {
@@ -1209,13 +1508,14 @@ static void pagemap_mmap(struct tracer *tr, struct task *t)
 		task_return(tr, t, r);
 		return;
 	}
+	device = shared && !(flags & MAP_ANONYMOUS) && is_host_fd(t, fd);
 	if (!(flags & MAP_ANONYMOUS) && is_host_fd(t, fd))
 		r = map_host_file(tr, t, shared);
 	else if (!(flags & MAP_ANONYMOUS) && !shared)
 		r = map_private_file(tr, t);
 	else
 		r = task_native_same(tr, t);
-	if (!mem_errno(r)) {
+	if (!mem_errno(r) && !device) {
 		const uint64_t end = (uint64_t)r + page_up(t->args[1]);
 
 		forget(tr, t, (uint64_t)r, end);
@@ -1288,7 +1588,7 @@ static void pagemap_madvise(struct tracer *tr, struct task *t)
 	/* Frames that are given back: none are present until a call points
 	 * there again. */
 	if (gives_back(advice))
-		forget(tr, t, at.start, at.end);
+		forget_memory(tr, t, at.start, at.end);
 	task_return(tr, t, task_native_same(tr, t));
 }
 
@@ -1297,6 +1597,10 @@ static int64_t pagemap_mremap(struct tracer *tr, struct task *t,
 {
 	int64_t r;
 
+	if (find_device(t->proc->mm, old))
+		return old.start < old.end && new_len > old.end - old.start ?
+		       grow_device(tr, t, old, new_len) :
+		       move_device(tr, t, old, new_len);
 	/* Frames keep their pins until they are not told of any more. */
 	if (old.start < old.end)
 		forget(tr, t, old.start, old.end);
@@ -1389,8 +1693,19 @@ static int pagemap_setup(struct tracer *tr, struct task *t)
 static int pagemap_fork(struct tracer *tr, struct task *parent,
 			struct task *child)
 {
+	const struct mm *mm = parent->proc->mm;
+	int err = 0;
+
 	note(child->proc->mm, PAGE_BYTES, USER_END);
-	return mem_fork_slots(tr, parent, child, NULL, 0);
+	/* Devices' memory is the child's from the start. */
+	for (size_t i = 0; i < mm->n && !err; i++) {
+		if (mm->v[i].kind != REGION_FILE)
+			continue;
+		err = mm_insert(child->proc->mm, &mm->v[i]);
+		if (!err)
+			mm->v[i].file->refs++;
+	}
+	return err ? err : mem_fork_slots(tr, parent, child, NULL, 0);
 }
 
 static void pagemap_text_changed(struct mm *mm, struct range at)

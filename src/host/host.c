@@ -12,6 +12,7 @@
 #include "base/exit.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/num.h"
 #include "host/serve.h"
 #include "vm/vm.h"
 #include "wire/rules.h"
@@ -21,6 +22,7 @@ struct host_options {
 	const char *transport;
 	const char *vm;			/* NULL: loopback */
 	bool wait;
+	uint64_t window;		/* bytes */
 	struct rules policy;
 };
 
@@ -39,6 +41,10 @@ static const struct argp_option options[] = {
 	{ "wait", 'w', NULL, 0,
 	  "Let the VM start later, and wait for the next one when it has"
 	  " ended", 0 },
+	{ "window", 'W', "SIZE", 0,
+	  "Have room for so much memory of devices, with K, M or G, where the"
+	  " memory that the VM shares with us is made here (hypercall, or a"
+	  " new file of shm); as much as is left of 4M by default", 0 },
 	{ "quiet", 'q', NULL, 0, "Say nothing but errors", 0 },
 	{ "verbose", 'v', NULL, 0, "Say more; twice: everything", 0 },
 	{ 0 },
@@ -72,6 +78,13 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 		return 0;
 	case 'w':
 		o->wait = true;
+		return 0;
+	case 'W':
+		if (!num_parse_size(arg, &o->window)) {
+			log_err("--window %s: expected a number of bytes, with"
+				" K, M or G (as in 64M)", arg);
+			exit(EXIT_OWN_FAILURE);
+		}
 		return 0;
 	case 'q':
 		log_set_level(LOG_ERROR);
@@ -136,7 +149,8 @@ static int host_listen(const struct host_options *o, struct serve *conf,
 
 	for (;;) {
 		err = listener_open(&l, ops, args,
-				    conf->vm ? conf->vm->ram.fd : -1);
+				    conf->vm ? conf->vm->ram.fd : -1,
+				    o->window);
 		if (err != -EINPROGRESS)
 			break;
 		if (!told)
@@ -186,7 +200,7 @@ static int host_serve(const struct host_options *o, struct serve *conf)
 
 int host_serve_one(const struct rules *policy, int sock)
 {
-	struct serve conf = { .policy = policy };
+	struct serve conf = { .policy = policy, .place.fd = -1 };
 	struct transport t;
 	int err;
 
@@ -202,15 +216,18 @@ int host_serve_one(const struct rules *policy, int sock)
 int host_main(int argc, char **argv)
 {
 	struct host_options o = { 0 };
-	struct serve conf = { .policy = &o.policy };
+	struct serve conf = { .policy = &o.policy, .place.fd = -1 };
 	int status = EXIT_OWN_FAILURE;
 
 	argp_err_exit_status = EXIT_OWN_FAILURE;
 	argp_parse(&argp, argc, argv, 0, NULL, &o);
 	conf.vm_spec = o.vm;
 	conf.wait = o.wait;
-	if (find_vm(&conf) == 0)
+	if (windows_new(&conf.windows) < 0)
+		log_err("host: out of memory");
+	else if (find_vm(&conf) == 0)
 		status = host_serve(&o, &conf);
+	windows_free(conf.windows);
 	vm_free(conf.vm);
 	rules_fini(&o.policy);
 	return status;

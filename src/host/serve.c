@@ -81,6 +81,9 @@ static void end_shadows(struct session *s)
 static void session_free(struct session *s)
 {
 	end_shadows(s);
+	if (s->conf->vm)
+		windows_end(s->conf->windows, s->conf->vm, &s->conf->place,
+			    getpid());
 	transport_fini(&s->t);
 	ram_fini(&s->own);
 	rules_fini(&s->rules);
@@ -301,7 +304,7 @@ static int do_shadow_new(struct session *s, const struct msg *m,
 	if (rc)
 		(void)shadow_free(sh);
 	else
-		reply->reply.pid = (uint32_t)sh->inner_pid;
+		reply->reply.value = (uint32_t)sh->inner_pid;
 	return rc;
 }
 
@@ -319,6 +322,66 @@ static int do_getfd(struct session *s, const struct msg *m, int *fd)
 		return got;
 	*fd = got;
 	return 0;
+}
+
+/* A copy of what is to be seen in the window: a descriptor, or -errno. */
+static int window_source(struct session *s, const struct msg *m)
+{
+	struct shadow *sh;
+	int fd;
+
+	if (m->window.fd == UINT32_MAX) {
+		fd = nursery_file_fd(s->nursery, m->window.of);
+		fd = fd < 0 ? fd : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+		return fd < 0 ? -EBADF : fd;
+	}
+	sh = session_shadow(s, m->window.shadow);
+	return sh ? shadow_getfd(sh, (int)m->window.fd) : -ESRCH;
+}
+
+static int do_window(struct session *s, const struct msg *m,
+		     struct msg *reply)
+{
+	const struct serve *conf = s->conf;
+	int fd cleanup_fd = -1;
+	const uint32_t id = m->window.file;
+	struct window_map map = { .id = id, .off = m->window.off,
+				  .len = m->window.len };
+	char err[VM_ERR_MAX] = "";
+	bool written = false;
+	uint64_t at = 0;
+	int rc;
+
+	if (!conf->vm || nursery_file_fd(s->nursery, id) >= 0)
+		return -EINVAL;
+	fd = window_source(s, m);
+	if (fd < 0)
+		return fd;
+	map.fd = fd;
+	rc = window_open(conf->windows, conf->vm, &conf->place, &map, &at,
+			 &written, err);
+	if (rc) {
+		snprintf(reply->reply_text.text, MSG_TEXT_MAX, "%s", err);
+		return rc;
+	}
+	rc = nursery_file(s->nursery, id, fd);
+	if (rc) {
+		window_close(conf->windows, conf->vm, &conf->place, id);
+		return rc;
+	}
+	steal_fd(&fd);
+	reply->reply.value = (uint32_t)(at / PAGE_BYTES);
+	reply->reply.flags = EXTENT_READ | (written ? EXTENT_WRITE : 0);
+	return 0;
+}
+
+static void do_file_drop(struct session *s, uint32_t id)
+{
+	const struct serve *conf = s->conf;
+
+	nursery_file_drop(s->nursery, id);
+	if (conf->vm)
+		window_close(conf->windows, conf->vm, &conf->place, id);
 }
 
 /* Requests about one shadow, which must exist. */
@@ -399,8 +462,10 @@ static int carry_out(struct session *s, struct msg *m, int *fd,
 			return -EINVAL;
 		return nursery_file(s->nursery, m->file.file, steal_fd(fd));
 	case MSG_FILE_DROP:
-		nursery_file_drop(s->nursery, m->file.file);
+		do_file_drop(s, m->file.file);
 		return 0;
+	case MSG_WINDOW:
+		return do_window(s, m, reply);
 	case MSG_REPLY:
 	case MSG_REPLY_TEXT:
 	case MSG_GONE:
@@ -689,6 +754,24 @@ static bool renew_vm(const struct serve *conf)
 	return rc >= 0;
 }
 
+/* Memory that guest and host share, as it is now; the descriptor is borrowed. */
+static struct window_place window_place(const struct serve *conf)
+{
+	struct window_place place = { .fd = -1 };
+
+	place.fd = listener_room(conf->listener, &place.start, &place.end);
+	return place;
+}
+
+/* What a daemon that was killed has left in the VM. */
+static void recover_windows(const struct serve *conf)
+{
+	const struct window_place place = window_place(conf);
+
+	if (conf->vm && place.fd >= 0)
+		windows_recover(conf->windows, conf->vm, &place);
+}
+
 /*
  * Every session has a process of its own: one that hangs, in a peer that does
  * not read or a file server that does not answer, holds up nobody else, and
@@ -702,6 +785,7 @@ static void accept_session(struct serve *conf, struct events *ev,
 {
 	char err[VM_ERR_MAX];
 	const pid_t parent = getpid();
+	struct window_place place;
 	struct transport t;
 	pid_t pid;
 
@@ -717,6 +801,8 @@ static void accept_session(struct serve *conf, struct events *ev,
 		}
 		listener_ram(conf->listener, conf->vm->ram.fd);
 	}
+	recover_windows(conf);
+	place = window_place(conf);
 	pid = running->n < SESSIONS_MAX && renew_vm(conf) ? fork() : -1;
 	if (pid == 0) {
 		setpgid(0, 0);
@@ -724,6 +810,9 @@ static void accept_session(struct serve *conf, struct events *ev,
 		prctl(PR_SET_PDEATHSIG, SIGTERM);
 		if (getppid() != parent)
 			_exit(EXIT_FAILURE);
+		conf->place = place;
+		conf->place.fd = place.fd < 0 ? -1 :
+				 fcntl(place.fd, F_DUPFD_CLOEXEC, 0);
 		listener_leave(conf->listener);
 		_exit(serve_session(conf, &t) ? EXIT_FAILURE : 0);
 	}
@@ -734,6 +823,16 @@ static void accept_session(struct serve *conf, struct events *ev,
 	listener_handed(conf->listener, &t, pid);
 }
 
+/* A session that was killed has left what it had in the VM. */
+static void session_ended(const struct serve *conf, pid_t pid)
+{
+	const struct window_place place = window_place(conf);
+
+	if (conf->vm && place.fd >= 0)
+		windows_end(conf->windows, conf->vm, &place, pid);
+	listener_ended(conf->listener, pid);
+}
+
 static void reap_sessions(const struct serve *conf, struct sessions *running)
 {
 	pid_t pid;
@@ -741,7 +840,7 @@ static void reap_sessions(const struct serve *conf, struct sessions *running)
 	/* The others are shadows that outlived their session. */
 	while ((pid = waitpid(-1, NULL, WNOHANG | __WALL)) > 0)
 		if (sessions_take(running, pid))
-			listener_ended(conf->listener, pid);
+			session_ended(conf, pid);
 }
 
 static void signal_sessions(const struct sessions *running, int sig)
@@ -767,6 +866,7 @@ static int serve_all(struct serve *conf)
 	int err = events_init(&ev, conf);
 
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	recover_windows(conf);
 	while (!err) {
 		int found = listener_wait(conf->listener, ev.fd);
 

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 
 #include "vm/vm.h"
+#include "vm/window.h"
 #include "wire/rules.h"
 #include "wire/transport.h"
 
@@ -17,6 +18,8 @@ struct serve {
 	struct vm *vm;			/* owned; NULL: not found yet */
 	bool wait;			/* for the VM, and for the next one */
 	struct listener *listener;	/* borrowed; NULL: there is none */
+	struct windows *windows;	/* owned; NULL: not for a VM */
+	struct window_place place;	/* of a session's; fd: owned there */
 };
 
 /*

@@ -609,6 +609,11 @@ void nursery_file_drop(struct nursery *n, uint32_t id)
 			s->files[id / 8] &= (uint8_t)~(1u << (id % 8));
 }
 
+int nursery_file_fd(const struct nursery *n, uint32_t id)
+{
+	return id < n->nfiles ? n->files[id] : -1;
+}
+
 /* --- descriptors for a mapper ------------------------------------------- */
 
 struct given {

@@ -103,6 +103,7 @@ bool nursery_await(struct nursery *n, unsigned int limit_ms);
 /* A file that EXTENT_FILE may name; takes fd over. 0, -EINVAL, -ENOMEM. */
 int nursery_file(struct nursery *n, uint32_t id, int fd);
 void nursery_file_drop(struct nursery *n, uint32_t id);
+int nursery_file_fd(const struct nursery *n, uint32_t id);	/* or -1 */
 
 /*
  * shadow_new() - parent NULL: from the nursery's first process

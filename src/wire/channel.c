@@ -199,6 +199,20 @@ uint32_t shm_channels(uint64_t bytes)
 				 sizeof(struct channel), CHANNELS_MAX);
 }
 
+static uint64_t used_by(uint32_t channels)
+{
+	return SHM_HEADER_BYTES + channels * sizeof(struct channel);
+}
+
+uint64_t shm_bytes(uint64_t window)
+{
+	uint64_t bytes = SHM_DEFAULT;
+
+	while (bytes && bytes - page_up(used_by(CHANNELS_MAX)) < window)
+		bytes <<= 1;
+	return bytes;
+}
+
 /* --- both ends ------------------------------------------------------------ */
 
 static bool is_host(const struct end *e)
@@ -612,8 +626,7 @@ static void publish(struct table *tb)
 
 	set32(&h->version, SHM_VERSION);
 	set32(&h->channels, tb->channels);
-	set64(&h->used, SHM_HEADER_BYTES +
-	      tb->channels * sizeof(struct channel));
+	set64(&h->used, used_by(tb->channels));
 	set32(&h->doorbell, tb->doorbell);
 	set32(&h->beat, ++tb->beat);
 	set64(&h->magic, SHM_MAGIC);
@@ -721,6 +734,12 @@ int table_attach(struct table *tb, void *shm, size_t size)
 	tb->channels = channels;
 	publish(tb);
 	return 0;
+}
+
+void table_room(const struct table *tb, uint64_t *start, uint64_t *end)
+{
+	*start = page_up(used_by(tb->channels));
+	*end = page_down(tb->size);
 }
 
 void table_doorbell(struct table *tb, uint32_t peer)

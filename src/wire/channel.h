@@ -18,7 +18,7 @@
 
 #define SHM_MAGIC	0x776f646168736b64ULL	/* "dkshadow" */
 #define SHM_VERSION	1u
-#define SHM_DEFAULT	(4ULL << 20)	/* bytes, where we make the memory */
+#define SHM_DEFAULT	(4ULL << 20)	/* bytes at least, where we make it */
 #define CHANNELS_MAX	64u
 #define BELLS		8u		/* [0]: claims; others: by channel */
 
@@ -27,7 +27,8 @@ struct shm_header {
 	uint64_t magic;
 	uint32_t version;
 	uint32_t channels;
-	uint64_t used;		/* bytes; what follows is not ours */
+	uint64_t used;		/* bytes; what follows is the window
+				 * (vm/window.h) */
 	uint32_t doorbell;	/* peer id of bell 0; 0: there are none */
 	uint32_t pad;
 	/* Never 0 while a daemon is there, another one for each. */
@@ -49,6 +50,13 @@ struct channel {
 };
 
 #define SHM_HEADER_BYTES 4096
+
+/*
+ * shm_bytes() - how large the memory is to be for all channels and a window
+ *
+ * A power of two, as PCI wants it; 0: there is no such number.
+ */
+uint64_t shm_bytes(uint64_t window);
 
 /* shm_channels() - how many channels fit into so many bytes */
 uint32_t shm_channels(uint64_t bytes);
@@ -103,6 +111,9 @@ void table_evict(struct table *tb);
 
 /* table_look() - beat, and look after the channels; true: one is claimed */
 bool table_look(struct table *tb);
+
+/* table_room() - [*start, *end), whole pages, is not for channels */
+void table_room(const struct table *tb, uint64_t *start, uint64_t *end);
 
 int table_accept(struct table *tb, const struct transport_ops *ops,
 		 struct transport *t);

@@ -114,6 +114,8 @@ static int hypercall_connect(struct transport *t, const char *args)
 	}
 	if (err)
 		munmap(shm, size);
+	else
+		t->memory = strdup(path);
 	return err;
 }
 
@@ -137,12 +139,15 @@ struct server {
 	unsigned int next;	/* message to send */
 };
 
-static int make_memory(int *out)
+static int make_memory(uint64_t window, int *out)
 {
+	const uint64_t bytes = shm_bytes(window);
 	int fd cleanup_fd = memfd_create(MEMFD_NAME,
 					 MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
-	if (fd < 0 || ftruncate(fd, SHM_DEFAULT) < 0 ||
+	if (!bytes || bytes > INT64_MAX)
+		return -EFBIG;
+	if (fd < 0 || ftruncate(fd, (off_t)bytes) < 0 ||
 	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
 		return -errno;
 	*out = steal_fd(&fd);
@@ -191,7 +196,7 @@ static bool is_memory(int fd)
 	struct stat st;
 
 	return seals >= 0 && (seals & F_SEAL_SHRINK) && fstat(fd, &st) == 0 &&
-	       (uint64_t)st.st_size == SHM_DEFAULT;
+	       (uint64_t)st.st_size >= SHM_DEFAULT;
 }
 
 /* What an earlier daemon gave to this process: a descriptor, or -1. */
@@ -503,16 +508,17 @@ static int watch(struct server *s)
 	return 0;
 }
 
-static int server_start(struct server *s, bool visits, int ram_fd)
+static int server_start(struct server *s, bool visits,
+			const struct listener *l)
 {
 	int mem cleanup_fd = -1;
 	int err = make_bells(s);
 
 	if (!err)
-		err = table_new(&s->table, s->bells, ram_fd);
+		err = table_new(&s->table, s->bells, l->ram_fd);
 	if (err)
 		return err;
-	err = make_memory(&mem);
+	err = make_memory(l->window, &mem);
 	if (!err) {
 		err = use_memory(s, mem);
 		if (!err)
@@ -543,7 +549,7 @@ static int hypercall_listen(struct listener *l, const char *args)
 	s = server_alloc(visits ? args + strlen(CONNECT) : args);
 	if (!s)
 		return -ENOMEM;
-	err = server_start(s, visits, l->ram_fd);
+	err = server_start(s, visits, l);
 	if (err) {
 		server_free(s);
 		return err;
@@ -592,6 +598,14 @@ static void hypercall_ram(struct listener *l)
 	table_ram(((struct server *)l->priv)->table, l->ram_fd);
 }
 
+static int hypercall_room(struct listener *l, uint64_t *start, uint64_t *end)
+{
+	const struct server *s = l->priv;
+
+	table_room(s->table, start, end);
+	return s->mem_fd;
+}
+
 static void hypercall_leave(struct listener *l)
 {
 	struct server *s = l->priv;
@@ -619,6 +633,7 @@ const struct transport_ops hypercall_ops = {
 	.leave = hypercall_leave,
 	.ended = hypercall_ended,
 	.ram = hypercall_ram,
+	.room = hypercall_room,
 	.unlisten = hypercall_unlisten,
 	.send = channel_send,
 	.recv = channel_recv,

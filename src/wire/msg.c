@@ -30,6 +30,8 @@ size_t msg_size(uint32_t type)
 	case MSG_FILE:
 	case MSG_FILE_DROP:
 		return MSG_HEAD + sizeof(m->file);
+	case MSG_WINDOW:
+		return MSG_HEAD + sizeof(m->window);
 	case MSG_MAP:
 		return MSG_HEAD + sizeof(m->map);
 	case MSG_FSIZE:

@@ -33,6 +33,8 @@ enum msg_type {
 	MSG_THREAD_DROP,
 	MSG_FILE,		/* + descriptor of a file to map from */
 	MSG_FILE_DROP,
+	MSG_WINDOW,		/* in a VM: a device's memory as a file to map
+				 * from, and in the memory that is shared */
 	MSG_MAP,
 	MSG_FSIZE,		/* RLIMIT_FSIZE of the target */
 	MSG_CANCEL,
@@ -110,6 +112,14 @@ struct msg {
 		} file;
 		struct {
 			uint32_t shadow;
+			uint32_t fd;		/* or, if it is UINT32_MAX, */
+			uint32_t of;		/* what is a file already */
+			uint32_t file;		/* chosen by the guest, free */
+			uint64_t off;		/* bytes in the device, ... */
+			uint64_t len;		/* ... whole pages */
+		} window;
+		struct {
+			uint32_t shadow;
 			uint32_t n;
 			struct extent v[MSG_EXTENTS_MAX];
 		} map;
@@ -124,11 +134,17 @@ struct msg {
 		} fsize;
 		struct {
 			int32_t error;		/* 0 or -errno */
-			uint32_t pid;		/* SHADOW_NEW: as shadows see it */
+			uint32_t value;		/* SHADOW_NEW: the pid, as
+						 * shadows see it; WINDOW: its
+						 * first page */
+			uint32_t flags;		/* WINDOW: EXTENT_READ, ... */
+			uint32_t pad;
 		} reply;
 		struct {
 			int32_t error;
-			uint32_t pid;
+			uint32_t value;
+			uint32_t flags;
+			uint32_t pad;
 			char text[MSG_TEXT_MAX];
 		} reply_text;
 		struct {

@@ -71,6 +71,8 @@ static int shm_connect(struct transport *t, const char *args)
 	err = channel_connect(t, &shm_ops, shm, size, NULL, NULL);
 	if (err)
 		munmap(shm, size);
+	else
+		t->memory = strdup(path);
 	return err;
 }
 
@@ -78,7 +80,8 @@ static int shm_connect(struct transport *t, const char *args)
 
 struct shm_listener {
 	struct table *table;
-	int lock_fd;
+	int fd;			/* owned */
+	int lock_fd;		/* owned */
 };
 
 /* -EADDRINUSE: another daemon has it. */
@@ -95,7 +98,7 @@ static int lock_file(int fd, int *out)
 }
 
 /* New: ours to make. Old: a VM may have it, or it is somebody's by mistake. */
-static int check_file(int fd, int *lock, size_t *size)
+static int check_file(int fd, uint64_t window, int *lock, size_t *size)
 {
 	uint64_t magic = 0;
 	struct stat st;
@@ -109,7 +112,9 @@ static int check_file(int fd, int *lock, size_t *size)
 	if (err)
 		return err;
 	if (st.st_size == 0) {
-		st.st_size = SHM_DEFAULT;
+		st.st_size = (off_t)shm_bytes(window);
+		if (st.st_size <= 0)
+			return -EFBIG;
 		if (ftruncate(fd, st.st_size) < 0)
 			return -errno;
 	}
@@ -147,7 +152,7 @@ static int shm_listen(struct listener *l, const char *args)
 
 	if (fd < 0)
 		return args ? -errno : -EINVAL;
-	err = check_file(fd, &lock, &size);
+	err = check_file(fd, l->window, &lock, &size);
 	if (err)
 		return err;
 	own = calloc(1, sizeof(*own));
@@ -164,6 +169,7 @@ static int shm_listen(struct listener *l, const char *args)
 		return err;
 	}
 	own->lock_fd = steal_fd(&lock);
+	own->fd = steal_fd(&fd);
 	backoff_init(&l->backoff, 2 * MS_NS, 10 * MS_NS);
 	l->priv = own;
 	return 0;
@@ -195,11 +201,20 @@ static void shm_ram(struct listener *l)
 	table_ram(((struct shm_listener *)l->priv)->table, l->ram_fd);
 }
 
+static int shm_room(struct listener *l, uint64_t *start, uint64_t *end)
+{
+	struct shm_listener *own = l->priv;
+
+	table_room(own->table, start, end);
+	return own->fd;
+}
+
 static void shm_leave(struct listener *l)
 {
 	struct shm_listener *own = l->priv;
 
 	table_leave(own->table);
+	close_fd(&own->fd);
 	close_fd(&own->lock_fd);
 	free(own);
 }
@@ -209,6 +224,7 @@ static void shm_unlisten(struct listener *l)
 	struct shm_listener *own = l->priv;
 
 	table_free(own->table);
+	close_fd(&own->fd);
 	close_fd(&own->lock_fd);
 	free(own);
 }
@@ -222,6 +238,7 @@ const struct transport_ops shm_ops = {
 	.leave = shm_leave,
 	.ended = shm_ended,
 	.ram = shm_ram,
+	.room = shm_room,
 	.unlisten = shm_unlisten,
 	.send = channel_send,
 	.recv = channel_recv,

@@ -3,6 +3,7 @@
 #include "wire/transport.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -64,6 +65,8 @@ void transport_fini(struct transport *t)
 	if (t->ops)
 		t->ops->close(t);
 	t->ops = NULL;
+	free(t->memory);
+	t->memory = NULL;
 }
 
 int transport_send(struct transport *t, struct msg *msg, int fd)
@@ -164,12 +167,13 @@ bool transport_settled(struct transport *t)
 }
 
 int listener_open(struct listener *l, const struct transport_ops *ops,
-		  const char *args, int ram_fd)
+		  const char *args, int ram_fd, uint64_t window)
 {
 	int err;
 
 	*l = LISTENER_NONE;
 	l->ram_fd = ram_fd;
+	l->window = window;
 	err = ops->listen(l, args);
 	if (!err)
 		l->ops = ops;
@@ -181,6 +185,11 @@ void listener_ram(struct listener *l, int ram_fd)
 	l->ram_fd = ram_fd;
 	if (l->ops->ram)
 		l->ops->ram(l);
+}
+
+int listener_room(struct listener *l, uint64_t *start, uint64_t *end)
+{
+	return l && l->ops && l->ops->room ? l->ops->room(l, start, end) : -1;
 }
 
 int listener_wait(struct listener *l, int other)

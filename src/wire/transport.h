@@ -28,6 +28,8 @@ struct transport {
 	struct backoff backoff;	/* where memory is looked at */
 	bool carries_fds;
 	bool keep;		/* guest: see transport_settled() */
+	char *memory;		/* guest: owned path of what it shares with the
+				 * host, or NULL */
 	uint64_t bytes_sent;	/* for --stats */
 	uint64_t bytes_received;
 };
@@ -37,6 +39,7 @@ struct listener {
 	const struct transport_ops *ops;
 	int fd;			/* owned; readable when there is something, or -1 */
 	int ram_fd;		/* borrowed, or -1 */
+	uint64_t window;	/* bytes that are wanted beside channels */
 	void *priv;
 	struct backoff backoff;
 };
@@ -61,6 +64,8 @@ struct transport_ops {
 	void (*leave)(struct listener *l);
 	void (*ended)(struct listener *l, pid_t pid);
 	void (*ram)(struct listener *l);	/* ram_fd has changed; or NULL */
+	/* listener_room(), or NULL: there is none */
+	int (*room)(struct listener *l, uint64_t *start, uint64_t *end);
 	void (*unlisten)(struct listener *l);
 	/* One whole message: bytes, 0 when the peer has gone, or -errno. */
 	ssize_t (*send)(struct transport *t, const struct msg *msg, int fd);
@@ -162,7 +167,8 @@ bool transport_settled(struct transport *t);
  * listener_open() - the daemon's side of SPEC = NAME:ARGS
  *
  * ram_fd: an open file of the daemon's own, borrowed, through which all of its
- * shadows have the guest's memory, or -1: there is none.
+ * shadows have the guest's memory, or -1: there is none. window: where the
+ * memory is ours to make, so many bytes of it are for listener_room().
  *
  * 0 or -errno. -EINPROGRESS: worth another try, shadows of an earlier daemon
  * have yet to end. -EADDRINUSE: another daemon serves there. -EINVAL: args are not
@@ -170,9 +176,15 @@ bool transport_settled(struct transport *t);
  * -EEXIST: the file holds something else.
  */
 int listener_open(struct listener *l, const struct transport_ops *ops,
-		  const char *args, int ram_fd);
+		  const char *args, int ram_fd, uint64_t window);
 /* listener_ram() - it is another file from now on */
 void listener_ram(struct listener *l, int ram_fd);
+/*
+ * listener_room() - what of the memory that guest and host share is for others
+ *
+ * A descriptor of it, borrowed, or -1: [*start, *end) in it, whole pages.
+ */
+int listener_room(struct listener *l, uint64_t *start, uint64_t *end);
 int listener_wait(struct listener *l, int other);	/* see above */
 int listener_accept(struct listener *l, struct transport *t);
 void listener_handed(struct listener *l, struct transport *t, pid_t pid);

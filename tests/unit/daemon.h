@@ -80,7 +80,7 @@ static pid_t daemon_at(const char *spec, void (*run)(struct listener *))
 		for (int fd = 3; fd < 256; fd++)
 			if (fd != fds[1] && fd != ram_fd)
 				close(fd);
-		err = listener_open(&l, ops, args, ram_fd);
+		err = listener_open(&l, ops, args, ram_fd, 0);
 		if (write(fds[1], &err, sizeof(err)) < 0 || err)
 			_exit(4);
 		close(fds[1]);

@@ -338,8 +338,9 @@ static void kill_round(int fd, int step, long us)
 	pid_t pid = fork();
 
 	if (pid == 0) {
-		for (;;)
-			map_file(fd, step);
+		while (map_file(fd, step))
+			;
+		_exit(1);
 	}
 	if (step < 0) {
 		nap(us);
