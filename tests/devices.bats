@@ -17,54 +17,54 @@ kvm() {
 		"$VICTIMS/kvm" "$GUEST" "$@"
 }
 
-# bats test_tags=not-vm
+# bats test_tags=not-uml
 @test "/dev/kvm: 2 + 2 is 4" {
 	kvm adds
 }
 
-# bats test_tags=not-vm
+# bats test_tags=not-uml
 @test "/dev/kvm: a guest of several pages and many exits" {
 	VICTIM_SLOW=${VICTIM_SLOW:-20} kvm counts
 }
 
-# bats test_tags=not-vm
+# bats test_tags=not-uml
 @test "/dev/kvm: a signal ends a guest that runs for ever" {
 	kvm interrupted
 }
 
-# bats test_tags=not-vm
+# bats test_tags=not-uml
 @test "/dev/kvm: a guest that runs holds up its own thread only" {
 	kvm beside
 }
 
-# bats test_tags=not-vm
+# bats test_tags=not-uml
 @test "descriptors that an ioctl makes have numbers of their own, again and again" {
 	kvm made_again
 }
 
-# bats test_tags=not-vm
+# bats test_tags=not-uml
 @test "descriptors that an ioctl makes while other threads open files" {
 	kvm beside_opens
 }
 
-# bats test_tags=not-vm
+# bats test_tags=not-uml
 @test "descriptors that an ioctl has made are a child's, too" {
 	kvm forked
 }
 
-# bats test_tags=not-vm
+# bats test_tags=not-uml
 @test "/dev/kvm says of bad arguments what it says natively" {
 	"$VICTIMS/kvm" "$NATIVEDIR" refusals
 	kvm refusals
 }
 
-# bats test_tags=not-vm
+# bats test_tags=not-uml
 @test "/dev/kvm: a guest rings an eventfd, where these are the host's" {
 	DS_MORE=(-f eventfd)
 	kvm rings
 }
 
-# bats test_tags=not-vm
+# bats test_tags=not-uml
 @test "an eventfd of the target's own: a device of the host does not know it, says --trace" {
 	[ -w /dev/kvm ] || skip "there is no /dev/kvm for this user"
 	run ds --trace=- -f dev:/dev/ds-kvm=/dev/kvm -- \
@@ -73,7 +73,7 @@ kvm() {
 	[[ $output == *"EBADF (Bad file descriptor)"*"descriptor that is the target's own"* ]]
 }
 
-# bats test_tags=not-vm
+# bats test_tags=not-uml
 @test "no number for what an ioctl makes: EMFILE, and nothing is left open" {
 	[ -w /dev/kvm ] || skip "there is no /dev/kvm for this user"
 	run ds -f dev:/dev/ds-kvm=/dev/kvm -- prlimit --nofile=100 \
@@ -133,7 +133,7 @@ with_loop() {
 	ds "${RULES[@]}" -- "$@"
 }
 
-# bats test_tags=not-vm
+# bats test_tags=not-uml
 @test "a loop device: losetup, mkfs, e2fsck and direct I/O" {
 	a_loop
 	yes block | head -c 4194304 >"$TESTDIR/blocks"
@@ -158,7 +158,7 @@ with_loop() {
 		cmp - "$TESTDIR/blocks"
 }
 
-# bats test_tags=not-vm
+# bats test_tags=not-uml
 @test "the registers of the host's processor, by /dev/cpu/0/cpuid" {
 	[ -r /dev/cpu/0/cpuid ] || skip "there is no /dev/cpu/0/cpuid"
 	dd if=/dev/cpu/0/cpuid bs=16 count=1 2>/dev/null >"$TESTDIR/want"
@@ -167,7 +167,7 @@ with_loop() {
 		cmp - "$TESTDIR/want"
 }
 
-# bats test_tags=not-vm
+# bats test_tags=not-uml
 @test "/dev/urandom: so many bytes, and other ones each time" {
 	ds -f dev:/dev/ds-random=/dev/urandom -- sh -c '
 		head -c 100000 /dev/ds-random | gzip | wc -c
@@ -190,7 +190,7 @@ tuns() {
 		exec "$@"' tuns "$@"
 }
 
-# bats test_tags=not-vm
+# bats test_tags=not-uml
 @test "two tun devices: packets go in at one and come out at the other" {
 	[ "$(id -u)" -eq 0 ] || skip "only root has networks of its own"
 	[ -e /dev/net/tun ] || skip "there is no /dev/net/tun"
@@ -209,7 +209,7 @@ on_loop() {
 	return "$result"
 }
 
-# bats test_tags=not-vm
+# bats test_tags=not-uml
 @test "a mapped block device: one page for stores and calls, moved, protected, inherited" {
 	a_loop
 	all() {
@@ -221,7 +221,7 @@ on_loop() {
 	on_loop all
 }
 
-# bats test_tags=not-vm
+# bats test_tags=not-uml
 @test "a mapped device is live: what the host stores is seen, and what is stored the host sees" {
 	a_loop
 	counts() {
@@ -244,7 +244,7 @@ for i in range(1, 1001):
 	on_loop counts
 }
 
-# bats test_tags=not-vm
+# bats test_tags=not-uml
 @test "eight threads open, poll, map, ask and close several devices at once" {
 	a_loop
 	mixes() {

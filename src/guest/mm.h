@@ -111,6 +111,7 @@ struct shared_device {
 	int fd, read_fd;	/* owned; read_fd: it cannot be written by */
 	dev_t dev;
 	ino_t ino;
+	uint64_t first;		/* what /proc/PID/maps calls its offset 0 */
 	bool open;
 };
 

@@ -1125,6 +1125,35 @@ static void answer_orphans(struct tracer *tr)
 	}
 }
 
+static bool has_window(const struct mm *mm)
+{
+	for (size_t i = 0; i < mm->n; i++)
+		if (mm->v[i].kind == REGION_FILE && mm->v[i].file->len)
+			return true;
+	return false;
+}
+
+/*
+ * What they have mapped of the window is no device's any more, and soon perhaps
+ * another's.
+ */
+static void end_window_users(struct tracer *tr)
+{
+	bool any = false;
+	size_t pos = 0;
+	struct task *t;
+
+	while ((t = idmap_next(&tr->tasks, &pos))) {
+		if (!has_window(t->proc->mm))
+			continue;
+		if (!any)
+			log_err("what has mapped memory of devices, which have"
+				" gone with the host side, is killed");
+		any = true;
+		kill(t->proc->pid, SIGKILL);
+	}
+}
+
 static void look_after_daemon(struct tracer *tr)
 {
 	client_poll(&tr->client);
@@ -1141,6 +1170,8 @@ static void look_after_daemon(struct tracer *tr)
 	if (tr->client.dead && !tr->told_dead && !tr->client.refused)
 		log_err("the host side (darkshadow host) is gone: forwarded"
 			" calls fail with EIO from now on");
+	if (tr->client.dead && !tr->told_dead)
+		end_window_users(tr);
 	tr->told_dead = tr->client.dead;
 	answer_orphans(tr);
 }

@@ -472,7 +472,8 @@ static struct region device_region(struct mapfile *f, struct range at,
 static int survey_device(struct survey *s, const struct map_line *line,
 			 uint64_t start, uint64_t end)
 {
-	const uint64_t at = line->off + (start - line->start);
+	const uint64_t at = line->off - s->tr->memory.shared.first +
+			    (start - line->start);
 	struct mapfile *f = device_at(&s->tr->memory, at);
 	struct region *r = f ? new_region(s) : NULL;
 
@@ -1187,12 +1188,33 @@ static int64_t map_file_copy(struct tracer *tr, struct task *t)
 
 #define REFUSALS_SHOWN	20
 
+/* Of PCI devices that is a physical address (pci_mmap_resource_range()). */
+static int find_first(struct shared_device *d)
+{
+	void *p = mmap(NULL, PAGE_BYTES, PROT_READ, MAP_SHARED, d->fd, 0);
+	struct maps maps = { 0 };
+	int err;
+
+	if (p == MAP_FAILED)
+		return -errno;
+	err = maps_read(getpid(), &maps);
+	for (size_t i = 0; i < maps.n; i++)
+		if (maps.v[i].start <= (uintptr_t)p &&
+		    (uintptr_t)p < maps.v[i].end)
+			d->first = maps.v[i].off +
+				   ((uintptr_t)p - maps.v[i].start);
+	maps_fini(&maps);
+	munmap(p, PAGE_BYTES);
+	return err;
+}
+
 /* The shared memory, as targets are to map it; 0 or -errno. */
 static int open_shared(struct tracer *tr)
 {
 	struct shared_device *d = &tr->memory.shared;
 	const char *path = tr->client.t.memory;
 	struct stat st;
+	int err;
 
 	if (d->open)
 		return 0;
@@ -1200,9 +1222,9 @@ static int open_shared(struct tracer *tr)
 		return -ENODEV;
 	d->fd = open(path, O_RDWR | O_CLOEXEC);
 	d->read_fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (d->fd < 0 || d->read_fd < 0 || fstat(d->fd, &st) < 0) {
-		const int err = -errno;
-
+	err = d->fd < 0 || d->read_fd < 0 || fstat(d->fd, &st) < 0 ? -errno :
+	      find_first(d);
+	if (err) {
 		close_fd(&d->fd);
 		close_fd(&d->read_fd);
 		return err;

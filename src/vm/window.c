@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "process/maps.h"
+#include "process/proc.h"
 #include "vm/inject.h"
 
 #define WINDOWS_MAX	1024
@@ -125,18 +126,58 @@ static int locate(const struct vm *vm, const struct window_place *place,
 /* --- overlaying ------------------------------------------------------------ */
 
 /* One mmap(2) by the VMM over [at, at + len): 0 or -errno. */
-static int64_t map_there(struct inject *in, uint64_t at, uint64_t len, int prot,
-			 int fd, uint64_t off)
+static int64_t map_own(struct inject *in, uint64_t at, uint64_t len, int prot,
+		       int there, uint64_t off)
+{
+	int64_t r = INJECT(in, SYS_mmap, at, len, (uint64_t)prot,
+			   MAP_SHARED | MAP_FIXED, (uint64_t)there, off);
+
+	return r == (int64_t)at ? 0 : r < 0 ? r : -EIO;
+}
+
+/* The same, from a file of ours. */
+static int64_t map_ours(struct inject *in, uint64_t at, uint64_t len, int prot,
+			int fd, uint64_t off)
 {
 	int there = inject_fd(in, fd);
 	int64_t r;
 
 	if (there < 0)
 		return there;
-	r = INJECT(in, SYS_mmap, at, len, (uint64_t)prot,
-		   MAP_SHARED | MAP_FIXED, (uint64_t)there, off);
+	r = map_own(in, at, len, prot, there, off);
 	INJECT(in, SYS_close, (uint64_t)there);
-	return r == (int64_t)at ? 0 : r < 0 ? r : -EIO;
+	return r;
+}
+
+static int is_file(pid_t pid, int fd, void *arg)
+{
+	const struct stat *want = arg;
+	char path[64];
+	struct stat st, link;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, fd);
+	/* The link's mode has the descriptor's (proc_pid_fd(5)). */
+	return stat(path, &st) == 0 && lstat(path, &link) == 0 &&
+	       st.st_dev == want->st_dev && st.st_ino == want->st_ino &&
+	       (link.st_mode & 0600) == 0600 ? fd + 1 : 0;
+}
+
+/*
+ * The shared memory again. By the VMM's own descriptor, where it has kept it:
+ * then this mapping and those beside it become one again.
+ */
+static int64_t map_back(struct inject *in, uint64_t at, uint64_t len, int fd,
+			uint64_t off)
+{
+	const int prot = PROT_READ | PROT_WRITE;
+	struct stat st;
+	int own = fstat(fd, &st) < 0 ? 0 :
+		  proc_each_fd(in->remote.tid, is_file, &st);
+	int64_t r = -EBADF;
+
+	if (own > 0)
+		r = map_own(in, at, len, prot, own - 1, off);
+	return r ? map_ours(in, at, len, prot, fd, off) : 0;
 }
 
 static int overlay(const struct vm *vm, uint64_t hva, const struct window_map *m,
@@ -147,7 +188,7 @@ static int overlay(const struct vm *vm, uint64_t hva, const struct window_map *m
 
 	if (rc)
 		return -ENODEV;
-	rc = (int)map_there(&in, hva, m->len, prot, m->fd, m->off);
+	rc = (int)map_ours(&in, hva, m->len, prot, m->fd, m->off);
 	inject_end(&in);
 	return rc;
 }
@@ -167,8 +208,7 @@ static void take_away(const struct vm *vm, const struct window_place *place,
 	if (!r)
 		r = inject_begin(&in, vm->seen.pid, err);
 	if (!r) {
-		r = map_there(&in, base + at, len, PROT_READ | PROT_WRITE,
-			      place->fd, at);
+		r = map_back(&in, base + at, len, place->fd, at);
 		inject_end(&in);
 	}
 	if (r && !vm_ended(vm))
