@@ -24,7 +24,10 @@ kvm() {
 
 # bats test_tags=not-uml
 @test "/dev/kvm: a guest of several pages and many exits" {
-	VICTIM_SLOW=${VICTIM_SLOW:-20} kvm counts
+	local slow=20
+
+	[ -z "${DS_VM:-}" ] || slow=200
+	VICTIM_SLOW=$slow kvm counts
 }
 
 # bats test_tags=not-uml
@@ -190,7 +193,7 @@ tuns() {
 		exec "$@"' tuns "$@"
 }
 
-# bats test_tags=not-uml
+# bats test_tags=not-vm
 @test "two tun devices: packets go in at one and come out at the other" {
 	[ "$(id -u)" -eq 0 ] || skip "only root has networks of its own"
 	[ -e /dev/net/tun ] || skip "there is no /dev/net/tun"
@@ -213,7 +216,7 @@ on_loop() {
 @test "a mapped block device: one page for stores and calls, moved, protected, inherited" {
 	a_loop
 	all() {
-		for case in shares lives inherited; do
+		for case in shares lives inherited calls read_only again; do
 			ds -f "dev:/dev/ds-block=$LOOP" -- "$VICTIMS/devmap" \
 				"$GUEST" "$case"
 		done

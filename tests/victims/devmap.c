@@ -2,7 +2,8 @@
 /*
  * devmap.c - memory of a device, mapped
  *
- * VICTIM_BLOCK is a block device that may be overwritten, of 1 MiB at least;
+ * VICTIM_BLOCK is a block device (in `once`: or a file) that may be overwritten,
+ * of 1 MiB at least;
  * VICTIM_NODES are names of character devices, separated by blanks.
  */
 #include "victim.h"
@@ -115,6 +116,107 @@ static void inherited(void)
 	sys(close(fd));
 }
 
+/* Calls of the host on memory of a device, there and back. */
+static void calls(void)
+{
+	int fd = open_block(), file, pipe_fds[2];
+	uint8_t *p = map_fd(fd, NULL, 2, 0, MAP_SHARED), buf[16];
+
+	memcpy(p, "of the device", 13);
+	file = (int)sys(open(in("file"), O_RDWR | O_CREAT, 0600));
+	same(pwrite(file, p, 13, 0), 13);
+	holds(in("file"), "of the device");
+	same(pread(file, p + PAGE - 4, 13, 0), 13);
+	same(memcmp(p + PAGE - 4, "of the device", 13), 0);
+	same(pread(fd, buf, 9, (off_t)PAGE), 9);
+	same(memcmp(buf, "he device", 9), 0);
+	/* And of the target's own kernel. */
+	sys(pipe(pipe_fds));
+	same(write(pipe_fds[1], p, 13), 13);
+	same(read(pipe_fds[0], p + 64, 13), 13);
+	same(memcmp(p + 64, "of the device", 13), 0);
+	/* Not any more. */
+	sys(munmap(p, 2 * PAGE));
+	refused(pwrite(file, p, 13, 0), EFAULT);
+	refused(pread(file, p, 13, 0), EFAULT);
+	sys(close(file));
+	sys(close(fd));
+}
+
+/* What was opened to be read is not written to by a mapping. */
+static void read_only(void)
+{
+	int fd = (int)sys(open(getenv("VICTIM_BLOCK"), O_RDONLY));
+	void *p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	check(p == MAP_FAILED && errno == EACCES, "mmap for writing: %s",
+	      strerror(errno));
+	p = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0);
+	check(p != MAP_FAILED, "mmap: %s", strerror(errno));
+	refused(mprotect(p, PAGE, PROT_READ | PROT_WRITE), EACCES);
+	check(*(volatile uint8_t *)p < 255, "a byte");
+	sys(munmap(p, PAGE));
+	sys(close(fd));
+}
+
+/* So many mappings that ids, parts of a window, and the like are used again. */
+static void again(void)
+{
+	int fd = open_block();
+
+	for (int i = 0; i < fewer(500); i++) {
+		uint8_t *p = map_fd(fd, NULL, 1 + (size_t)i % 5, 0, MAP_SHARED);
+		uint8_t *q = map_fd(fd, NULL, 1, (off_t)PAGE, MAP_SHARED);
+
+		p[0] = (uint8_t)i;
+		q[0] = (uint8_t)~i;
+		same(p[0], (uint8_t)i);
+		sys(munmap(p, (1 + (size_t)i % 5) * PAGE));
+		same(q[0], (uint8_t)~i);
+		sys(munmap(q, PAGE));
+	}
+	sys(close(fd));
+}
+
+static uint64_t number(const char *name, uint64_t unset)
+{
+	const char *value = getenv(name);
+
+	return value ? strtoull(value, NULL, 0) : unset;
+}
+
+/* As many pages as the environment says, at the page that it says. */
+static void once(void)
+{
+	int fd = open_block();
+	uint8_t *p = map_fd(fd, NULL, number("VICTIM_PAGES", 1),
+			    (off_t)(number("VICTIM_FIRST", 0) * PAGE),
+			    MAP_SHARED);
+
+	memcpy(p, "hello", 5);
+	/* It goes by exec. */
+	execl("/bin/true", "true", NULL);
+	check(false, "exec: %s", strerror(errno));
+}
+
+/* Until somebody ends it. */
+static void for_ever(void)
+{
+	int fd = open_block(), begun = (int)sys(open(in("begun"), O_CREAT |
+						     O_WRONLY, 0600));
+
+	sys(close(begun));
+	for (;;) {
+		uint8_t *p = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE,
+				  MAP_SHARED, fd, 0);
+
+		if (p == MAP_FAILED)
+			_exit(errno == EIO ? 0 : 1);
+		p[PAGE]++;
+		munmap(p, 4 * PAGE);
+	}
+}
+
 /* Someone else counts word 0 up; word 1 is what of it has been seen here. */
 static void live(void)
 {
@@ -221,8 +323,9 @@ static void stress(void)
 int main(int argc, char **argv)
 {
 	static const struct victim_case cases[] = {
-		CASE(shares), CASE(lives), CASE(inherited), CASE(live),
-		CASE(stress),
+		CASE(shares), CASE(lives), CASE(inherited), CASE(calls),
+		CASE(read_only), CASE(again), CASE(once), CASE(live),
+		CASE(stress), CASE(for_ever),
 	};
 
 	return VICTIM_MAIN(argc, argv, cases);

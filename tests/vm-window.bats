@@ -1,0 +1,200 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# vm-window.bats - memory of the host's devices in the memory of a machine, and
+# what becomes of it when either side is killed
+
+# What is in single quotes is for the guest's shell; bats sets output.
+# shellcheck disable=SC2016,SC2154
+
+load helpers
+
+setup_file() {
+	BUILD=$(cd "${BUILD:-$BATS_TEST_DIRNAME/../build}" && pwd)
+	VM=$BATS_TEST_DIRNAME/vm
+	DS_VM_DIR=$(mktemp -d /tmp/ds-window.XXXXXX)
+	chmod 755 "$DS_VM_DIR"
+	export BUILD VM DS_VM_DIR
+	"$VM/kernels.sh"
+	"$VM/vm.sh" start qemu --name "window-$$" --mem 512M 3>&-
+}
+
+teardown_file() {
+	"$VM/vm.sh" stop
+	rm -rf "$DS_VM_DIR"
+}
+
+setup() {
+	common_setup
+	[ "$(id -u)" -eq 0 ] || skip "only root has loop devices"
+	[ -e /dev/loop-control ] || skip "this machine has no loop devices"
+	truncate -s 8M "$TESTDIR/disk"
+	LOOP=$(losetup -f --show "$TESTDIR/disk")
+	VMM=$(cat "$DS_VM_DIR/vmm.pid")
+	ERR=$TESTDIR/err
+}
+
+teardown() {
+	kill_daemon TERM
+	[ -z "${LOOP:-}" ] || losetup -d "$LOOP"
+	common_teardown
+}
+
+# kill_daemon SIGNAL
+kill_daemon() {
+	[ -z "${DAEMON:-}" ] || kill -s "$1" "$DAEMON" 2>/dev/null || true
+	[ -z "${DAEMON:-}" ] || wait "$DAEMON" 2>/dev/null || true
+	DAEMON=
+}
+
+# a_daemon [OPTION]... - for the machine, until teardown
+a_daemon() {
+	DS_TEST_MARK=$DS_MARK "$DARKSHADOW" host --vm "pid:$VMM" \
+		--transport "shm:$DS_VM_DIR/shm" \
+		--allow "path:$GUEST=$HOSTDIR" \
+		--allow "dev:/dev/ds-block=$LOOP" "$@" \
+		>>"$TESTDIR/daemon.log" 2>&1 3>&- &
+	DAEMON=$!
+}
+
+guest() {
+	timeout --foreground -k 10 "$DS_TEST_TIMEOUT" "$VM/guest" "$@" 3>&-
+}
+
+# in_guest CMD... - `darkshadow run` there, with all that the daemon allows
+in_guest() {
+	VICTIM_SHADOWED=1 VICTIM_BLOCK=${BLOCK:-/dev/ds-block} VICTIM_SLOW=10 \
+		guest \
+		"$DS_STATIC" run --transport shm -- "$@"
+}
+
+# overlaid - what of the machine's memory is a device's just now
+overlaid() {
+	grep -q "/dev/ds-block\$" "/proc/$VMM/maps"
+}
+
+none_overlaid() {
+	! overlaid
+}
+
+@test "what has been mapped is given back: by munmap, exec and exit, and by its end" {
+	a_daemon
+	in_guest "$VICTIMS/devmap" "$GUEST" again
+	none_overlaid
+	in_guest "$VICTIMS/devmap" "$GUEST" once
+	eventually none_overlaid
+	[ "$(head -c 5 "$LOOP")" = hello ]
+	in_guest "$VICTIMS/devmap" "$GUEST" for_ever >"$ERR" 2>&1 &
+	eventually overlaid
+	guest pkill -KILL -x devmap
+	wait "$!" || true
+	eventually none_overlaid
+	in_guest "$VICTIMS/devmap" "$GUEST" shares
+}
+
+@test "a window that is too small: ENOMEM, and what to enlarge" {
+	a_daemon
+	VICTIM_PAGES=1024 run in_guest "$VICTIMS/devmap" "$GUEST" once
+	[ "$status" -eq 1 ]
+	[[ $output == *"Cannot allocate memory"* ]]
+	[[ $output == *"mmap of a device fails with ENOMEM: no 4096 KiB are left"*"enlarge the memory of the ivshmem device"* ]]
+}
+
+@test "more than the device has: ENXIO, and the machine goes on" {
+	a_daemon
+	VICTIM_PAGES=2 VICTIM_FIRST=2047 run in_guest "$VICTIMS/devmap" \
+		"$GUEST" once
+	[ "$status" -eq 1 ]
+	[[ $output == *"not all of the 8 KiB at offset 0x7ff000 of a device are there"* ]]
+	in_guest "$VICTIMS/devmap" "$GUEST" shares
+}
+
+@test "a file of the host cannot be mapped shared: ENODEV, and why" {
+	a_daemon
+	echo file >"$HOSTDIR/file"
+	BLOCK=$GUEST/file run in_guest "$VICTIMS/devmap" "$GUEST" once
+	[ "$status" -eq 1 ]
+	[[ $output == *"No such device"* ]]
+	[[ $output == *"a file of the host cannot be mapped shared"* ]]
+}
+
+@test "the process of a session is killed: what it had is given back, and what mapped it is killed" {
+	a_daemon
+	in_guest "$VICTIMS/devmap" "$GUEST" live >"$ERR" 2>&1 &
+	eventually overlaid
+	pkill -KILL -P "$DAEMON" -x darkshadow
+	wait "$!" || status=$?
+	[ "${status:-0}" -eq 137 ]
+	grep -q "has mapped memory of devices.*is killed" "$ERR"
+	eventually none_overlaid
+	in_guest "$VICTIMS/devmap" "$GUEST" shares
+}
+
+@test "the daemon is killed at any moment: the machine goes on, and the next one gives back what is left" {
+	local left=0 round
+
+	for ((round = 0; round < ${ROUNDS:-12}; round++)); do
+		rm -rf "${HOSTDIR:?}"/*
+		a_daemon
+		in_guest "$VICTIMS/devmap" "$GUEST" for_ever >"$ERR" 2>&1 &
+		eventually begun
+		sleep "0.$((RANDOM % 300 + 100))"
+		kill_daemons
+		wait "$!" || true
+		[ -d "/proc/$VMM" ]
+		! overlaid || left=$((left + 1))
+		run -0 guest echo alive
+		[ "$output" = alive ]
+	done
+	a_daemon
+	in_guest "$VICTIMS/devmap" "$GUEST" shares
+	none_overlaid
+	# Else the rounds have shown nothing.
+	[ "$left" -gt 0 ]
+}
+
+begun() {
+	compgen -G "$HOSTDIR/*/begun" >/dev/null
+}
+
+# kill_daemons - the daemon and its sessions, at once
+kill_daemons() {
+	local pids
+
+	mapfile -t pids < <(daemon_pids)
+	kill -KILL "${pids[@]}" 2>/dev/null || true
+	kill_daemon KILL
+}
+
+@test "two tun devices of the host: packets of the guest go in at one and come out at the other" {
+	[ -e /dev/net/tun ] || skip "there is no /dev/net/tun"
+	DS_TEST_MARK=$DS_MARK unshare -n sh -c '
+		set -e
+		for i in 0 1; do
+			ip tuntap add ds$i mode tun user root
+			ip addr add 10.9.$i.1/24 dev ds$i
+			ip link set ds$i up
+		done
+		echo 1 >/proc/sys/net/ipv4/ip_forward
+		exec "$@"' tuns "$DARKSHADOW" host --vm "pid:$VMM" \
+		--transport "shm:$DS_VM_DIR/shm" --allow net \
+		--allow dev:/dev/ds-tun=/dev/net/tun \
+		>>"$TESTDIR/daemon.log" 2>&1 3>&- &
+	DAEMON=$!
+	guest env VICTIM_TUN=/dev/ds-tun "$DS_STATIC" run --transport shm -- \
+		"$VICTIMS/tun" "$LOCALDIR"
+}
+
+@test "a VMM in a sandbox that is not known makes no calls for us: ENODEV, and why" {
+	local DS_VM_DIR=$TESTDIR/sandboxed
+
+	"$VM/vm.sh" start qemu --name "sandboxed-$$" --mem 256M -- \
+		-sandbox on 3>&-
+	VMM=$(cat "$DS_VM_DIR/vmm.pid")
+	a_daemon
+	run in_guest "$VICTIMS/devmap" "$GUEST" shares
+	kill_daemon TERM
+	"$VM/vm.sh" stop
+	[ "$status" -eq 1 ]
+	[[ $output == *"mmap: No such device"* ]]
+	[[ $output == *"has a seccomp sandbox"*"-sandbox off"* ]]
+}
