@@ -136,7 +136,7 @@ _darkshadow_options() {
 		;;
 	host)
 		echo '-t --transport= -p --policy= -a --allow= -m --vm=
-			-w --wait -q --quiet -v --verbose --help'
+			-w --wait -W --window= -q --quiet -v --verbose --help'
 		;;
 	sniff)
 		echo '-o --output= --system --help'

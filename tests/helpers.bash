@@ -263,12 +263,14 @@ victim_verdict() {
 	return "$status"
 }
 
-# assert_cases_tested NAME - every case of the victim occurs in the test file
+# assert_cases_tested NAME [FILE] - every case of the victim occurs in the test
+# file, or in another one beside it
 assert_cases_tested() {
-	local name missing=0
+	local name missing=0 files=("$BATS_TEST_FILENAME")
 
+	[ -z "${2:-}" ] || files+=("$BATS_TEST_DIRNAME/$2")
 	for name in $("$VICTIMS/$1" --list); do
-		if ! grep -qw "$name" "$BATS_TEST_FILENAME"; then
+		if ! grep -qw "$name" "${files[@]}"; then
 			echo "no test runs the case $name of $1" >&2
 			missing=1
 		fi
