@@ -20,6 +20,12 @@
 #define F_GETFL		3
 #define F_SETFL		4
 #define F_GETLK		5
+#define F_SETOWN	8
+#define F_GETOWN	9
+#define F_SETSIG	10
+#define F_GETSIG	11
+#define F_SETOWN_EX	15
+#define F_GETOWN_EX	16
 #define F_DUPFD_CLOEXEC	1030
 #define FIONCLEX	0x5450
 #define FIOCLEX		0x5451
@@ -330,6 +336,12 @@ static uint64_t by_command(struct slot *lane)
 		return copy_host(lane, command == F_DUPFD_CLOEXEC,
 				 lane->args[2]);
 	case F_GETLK:		/* has to name the owner of a lock */
+	case F_SETOWN:		/* the guest's alone (guest/owner.c) */
+	case F_GETOWN:
+	case F_SETSIG:
+	case F_GETSIG:
+	case F_SETOWN_EX:
+	case F_GETOWN_EX:
 		return DECIDED_TRAP;
 	case F_GETFL:
 	case F_SETFL:		/* have no structure */

@@ -72,6 +72,34 @@ load helpers
 	victim signals poll_eintr
 }
 
+@test "a descriptor has an owner, who gets SIGIO" {
+	victim async plain
+}
+
+@test "the signal of a descriptor tells its number and what has happened" {
+	victim async with_number
+}
+
+@test "the owner of a descriptor is one thread" {
+	victim async of_threads
+}
+
+@test "the signal of a descriptor is waited for" {
+	victim async awaited
+}
+
+@test "the signal of a descriptor ends a call that waits on the host" {
+	victim async interrupts
+}
+
+@test "the owner of a descriptor is a process group" {
+	victim async of_a_group
+}
+
+@test "nobody but the target itself is signalled by the host for a descriptor" {
+	victim async others
+}
+
 @test "all of it holds with everything forwarded" {
 	victim_all signals
 }
@@ -85,4 +113,5 @@ load helpers
 # bats test_tags=not-vm
 @test "every case of the victim has a test" {
 	assert_cases_tested signals
+	assert_cases_tested async
 }

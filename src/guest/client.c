@@ -29,12 +29,34 @@ void client_note_gone(struct client *c, uint32_t shadow)
 		lose(c);	/* nothing is left to be served by */
 }
 
+bool client_next_signal(struct client *c, struct msg_signal *out)
+{
+	if (!c->nsignals)
+		return false;
+	*out = c->signals[0];
+	c->nsignals--;
+	memmove(c->signals, c->signals + 1, c->nsignals * sizeof(*out));
+	return true;
+}
+
+/* What comes unasked; false: it was asked for. */
+static bool take_unasked(struct client *c, const struct msg *m)
+{
+	if (m->type == MSG_GONE)
+		client_note_gone(c, m->gone.shadow);
+	else if (m->type != MSG_SIGNAL)
+		return false;
+	else if (c->nsignals < sizeof(c->signals) / sizeof(*c->signals))
+		c->signals[c->nsignals++] = m->signal;
+	return true;
+}
+
 static int receive(struct client *c, struct msg *m, int *fd)
 {
 	int err = transport_recv(&c->t, m, fd);
 
 	if (err || (m->type != MSG_REPLY && m->type != MSG_REPLY_TEXT &&
-		    m->type != MSG_GONE)) {
+		    m->type != MSG_GONE && m->type != MSG_SIGNAL)) {
 		lose(c);
 		return -EIO;
 	}
@@ -59,13 +81,10 @@ static int receive_reply(struct client *c, int *got)
 	struct msg reply;
 	int with;
 
-	for (;;) {
+	do {
 		if (receive(c, &reply, &with) < 0)
 			return -EIO;
-		if (reply.type != MSG_GONE)
-			break;
-		client_note_gone(c, reply.gone.shadow);
-	}
+	} while (take_unasked(c, &reply));
 	c->text[0] = '\0';
 	if (reply.type == MSG_REPLY_TEXT) {
 		memcpy(c->text, reply.reply_text.text, sizeof(c->text));
@@ -104,10 +123,8 @@ void client_poll(struct client *c)
 		if (receive(c, &m, &with) < 0)
 			return;
 		close_fd(&with);
-		if (m.type != MSG_GONE)
+		if (!take_unasked(c, &m))
 			lose(c);	/* to nothing that we asked */
-		else
-			client_note_gone(c, m.gone.shadow);
 	}
 }
 

@@ -19,6 +19,8 @@ struct client {
 				 * set with dead, or by who was told so */
 	uint32_t gone[64];	/* shadows that died, not yet taken */
 	size_t ngone;
+	struct msg_signal signals[64];	/* of descriptors, not yet taken */
+	size_t nsignals;
 	char text[MSG_TEXT_MAX];	/* of the last reply */
 	uint32_t value, flags;	/* the same */
 };
@@ -59,6 +61,9 @@ int client_started(struct client *c);
  * Afterwards dead and gone are up to date.
  */
 void client_poll(struct client *c);
+
+/* client_next_signal() - take one; false: there is none */
+bool client_next_signal(struct client *c, struct msg_signal *out);
 
 /* client_note_gone() - a shadow has ended; the loop looks after its target */
 void client_note_gone(struct client *c, uint32_t shadow);

@@ -129,6 +129,15 @@ void call_fcntl(struct tracer *tr, struct task *t)
 	case F_GETLK:
 		task_forward(tr, t, SLOT_CALL, t->nr, t->args, -1, got_lock);
 		return;
+	case F_SETOWN:
+	case F_GETOWN:
+	case F_SETSIG:
+	case F_GETSIG:
+	case F_SETOWN_EX:
+	case F_GETOWN_EX:
+		task_return(tr, t, owner_fcntl(tr, t, files_at(t->proc->files,
+							       fd)));
+		return;
 	}
 	task_forward(tr, t, SLOT_CALL, t->nr, t->args, -1, NULL);
 }

@@ -59,6 +59,11 @@ const struct hostfd *files_get(const struct files *f, int fd)
 	return &f->v[fd];
 }
 
+struct hostfd *files_at(struct files *f, int fd)
+{
+	return files_get(f, fd) ? &f->v[fd] : NULL;
+}
+
 int files_set(struct files *f, int fd, const char *path, int flags)
 {
 	char *copy = strdup(path);

@@ -929,6 +929,8 @@ static bool show_program(struct tracer *tr, struct task *t, int sig)
 
 static void handle_signal(struct tracer *tr, struct task *t, int sig)
 {
+	if (tr->owners)
+		owner_delivered(t);
 	if (((sig == SIGILL || sig == SIGSEGV) && is_in_jump(t)) ||
 	    ((sig == SIGSEGV || sig == SIGBUS) && stub_fault(t))) {
 		resume(t, 0);
@@ -1156,7 +1158,15 @@ static void end_window_users(struct tracer *tr)
 
 static void look_after_daemon(struct tracer *tr)
 {
+	struct msg_signal signal;
+
 	client_poll(&tr->client);
+	while (client_next_signal(&tr->client, &signal)) {
+		const struct proc *p = find_shadow(tr, signal.shadow);
+
+		if (p)
+			owner_signal(tr, p, &signal);
+	}
 	while (tr->client.ngone) {
 		struct proc *p =
 			find_shadow(tr, tr->client.gone[--tr->client.ngone]);

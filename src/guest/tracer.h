@@ -55,6 +55,8 @@ struct hostfd {
 	char *path;		/* owned guest name; NULL: not a host fd */
 	int flags;		/* O_ flags it was opened with; HOSTFD_TWIN */
 	bool tree;		/* whatever is below it is the host's */
+	struct f_owner_ex owner;	/* who is signalled; pid 0: nobody */
+	int sig;		/* by F_SETSIG; 0: SIGIO */
 };
 
 /*
@@ -227,6 +229,7 @@ struct tracer {
 	struct stop *stops;	/* owned: reported, and yet to be handled */
 	size_t nstops, stops_cap;
 	bool told_dead;		/* "the daemon is gone" has been said */
+	bool owners;		/* some descriptor has had one (owner.c) */
 	bool told_foreign;	/* "32-bit" has been said */
 	FILE *trace;		/* --trace, or NULL */
 	unsigned int hurry;	/* ticks that come sooner than the next will */
@@ -475,6 +478,16 @@ void placement_new_executor(struct tracer *tr, struct task *t);
 void placement_new_lane(struct tracer *tr, struct task *t, int lane);
 void call_affinity(struct tracer *tr, struct task *t);
 
+/* --- owner.c --------------------------------------------------------------*/
+
+/* owner_fcntl() - what fcntl(2) by F_SETOWN and its like returns */
+int64_t owner_fcntl(struct tracer *tr, struct task *t, struct hostfd *h);
+/* owner_signal() - the host has a signal for the owner of a descriptor */
+void owner_signal(struct tracer *tr, const struct proc *p,
+		  const struct msg_signal *m);
+/* owner_delivered() - in the stop of a signal: its code, if it is one of ours */
+void owner_delivered(const struct task *t);
+
 /* --- files.c --------------------------------------------------------------*/
 
 struct files *files_new(const struct tracer *tr);
@@ -486,6 +499,7 @@ int files_set(struct files *files, int fd, const char *path, int flags);
 /* files_free_made() - what SLOT_NEWFD says for SLOT_MAKES */
 uint32_t files_free_made(const struct files *files, unsigned int nthreads);
 void files_clear(struct files *files, int fd);
+struct hostfd *files_at(struct files *files, int fd);	/* to be changed */
 
 struct fs *fs_new(void);
 struct fs *fs_copy(const struct fs *from);

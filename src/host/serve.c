@@ -415,6 +415,8 @@ static int do_on_shadow(struct session *s, const struct msg *m)
 		return shadow_limit(sh, m->fsize.bytes);
 	case MSG_CLOSE:
 		return shadow_close(sh, m->fd.fd);
+	case MSG_OWNER:
+		return shadow_own(sh, (int)m->owner.fd, m->owner.on);
 	case MSG_PLACE:
 		shadow_place(sh, m->place.thread, m->place.cpu,
 			     m->place.avoid);
@@ -469,6 +471,7 @@ static int carry_out(struct session *s, struct msg *m, int *fd,
 	case MSG_REPLY:
 	case MSG_REPLY_TEXT:
 	case MSG_GONE:
+	case MSG_SIGNAL:
 		return -EPROTO;
 	}
 	return do_on_shadow(s, m);
@@ -673,6 +676,24 @@ static int reap_threads(struct session *s)
 	return 0;
 }
 
+static int tell_asyncs(struct session *s)
+{
+	struct nursery *n = s->nursery;
+	int err = 0;
+
+	for (size_t i = 0; n && i < n->nasyncs && !err; i++) {
+		struct msg m = { .type = MSG_SIGNAL };
+
+		m.signal.shadow = n->asyncs[i].shadow;
+		m.signal.fd = n->asyncs[i].fd;
+		m.signal.band = n->asyncs[i].band;
+		err = transport_send(&s->t, &m, -1);
+	}
+	if (n)
+		n->nasyncs = 0;
+	return err;
+}
+
 static int session_run(struct session *s, const struct events *ev)
 {
 	for (;;) {
@@ -692,6 +713,8 @@ static int session_run(struct session *s, const struct events *ev)
 		}
 		if (!err && (found & WAIT_READY))
 			err = session_serve(s);
+		if (!err)
+			err = tell_asyncs(s);
 		if (err == -EPIPE)
 			return 0;
 		if (err) {

@@ -1205,6 +1205,32 @@ static void refuse_call(struct executor *e, struct user_regs_struct *regs)
 	remote_set_regs(e->tid, regs);
 }
 
+/*
+ * What owners of descriptors get: with a signal of its own (F_SETSIG) comes
+ * the number that the descriptor had when O_ASYNC was set. When the queue is
+ * full, SIGIO alone comes.
+ */
+#define ASYNC_SIGNAL	64
+
+static bool note_async(struct executor *e, int sig)
+{
+	struct nursery *n = e->shadow->nursery;
+	struct async a = { e->shadow->id, UINT32_MAX, 0 };
+	siginfo_t si;
+
+	if (sig != ASYNC_SIGNAL && sig != SIGIO)
+		return false;
+	if (sig == ASYNC_SIGNAL &&
+	    ptrace(PTRACE_GETSIGINFO, e->tid, NULL, &si) == 0) {
+		a.fd = (uint32_t)si.si_fd;
+		a.band = si.si_band;
+	}
+	/* As it is with signals: there are not more than there is room for. */
+	if (n->nasyncs < ASYNC_MAX)
+		n->asyncs[n->nasyncs++] = a;
+	return true;
+}
+
 static void executor_stopped(struct executor *e, int status)
 {
 	struct user_regs_struct regs;
@@ -1229,7 +1255,9 @@ static void executor_stopped(struct executor *e, int status)
 		} else if (status >> 16 == PTRACE_EVENT_SECCOMP) {
 			refuse_call(e, &regs);
 		} else if (status >> 16 == 0) {
-			if (s == SIGSEGV || s == SIGBUS || s == SIGILL)
+			if (note_async(e, s))
+				;
+			else if (s == SIGSEGV || s == SIGBUS || s == SIGILL)
 				sig = (unsigned long)s;	/* its slot is gone */
 			else if (regs.rip == e->shadow->base +
 				 capsule_header().called) {
@@ -1509,6 +1537,18 @@ int shadow_close(struct shadow *s, uint32_t fd)
 	if (fd == SHADOW_FD_FILLER)
 		return -EBADF;
 	return run_all(s, s->leader, &call, 1);
+}
+
+int shadow_own(struct shadow *s, int fd, bool on)
+{
+	int copy cleanup_fd = shadow_getfd(s, fd);
+
+	if (copy < 0)
+		return copy;
+	if (fcntl(copy, F_SETSIG, on ? ASYNC_SIGNAL : 0) < 0 ||
+	    fcntl(copy, F_SETOWN, on ? s->leader : 0) < 0)
+		return -errno;
+	return 0;
 }
 
 int shadow_getfd(struct shadow *s, int fd)

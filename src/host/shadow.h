@@ -61,6 +61,15 @@ struct shadow {
 	int cpu;		/* where leader and mapper may run, -1: anywhere */
 };
 
+/* A descriptor of a shadow's has something to say (fcntl(2), F_SETOWN). */
+struct async {
+	uint32_t shadow;
+	uint32_t fd;		/* UINT32_MAX: not known */
+	int64_t band;
+};
+
+#define ASYNC_MAX 64
+
 struct nursery {
 	struct shadow first;
 	int listener;		/* owned: seccomp notifications */
@@ -74,6 +83,8 @@ struct nursery {
 	int *files;		/* owned descriptors by file id, -1: none */
 	size_t nfiles;
 	unsigned int refusals;	/* of ioctl requests, by policy */
+	struct async asyncs[ASYNC_MAX];	/* yet to be told */
+	size_t nasyncs;
 };
 
 /*
@@ -170,6 +181,14 @@ int shadow_close(struct shadow *s, uint32_t fd);
 
 /* shadow_getfd() - a copy of the shadow's descriptor, or -errno */
 int shadow_getfd(struct shadow *s, int fd);
+
+/*
+ * shadow_own() - be signalled of what becomes of a descriptor, or not any more
+ *
+ * It is the daemon that makes the shadow the owner, so that nobody else can be
+ * signalled; what comes is in nursery.asyncs. 0 or -errno.
+ */
+int shadow_own(struct shadow *s, int fd, bool on);
 
 /*
  * nursery_stopped() - a thread of ours changed state, as waitpid(2) said

@@ -39,6 +39,10 @@ size_t msg_size(uint32_t type)
 	case MSG_GETFD:
 	case MSG_CLOSE:
 		return MSG_HEAD + sizeof(m->fd);
+	case MSG_OWNER:
+		return MSG_HEAD + sizeof(m->owner);
+	case MSG_SIGNAL:
+		return MSG_HEAD + sizeof(m->signal);
 	case MSG_REPLY:
 		return MSG_HEAD + sizeof(m->reply);
 	case MSG_REPLY_TEXT:

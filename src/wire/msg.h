@@ -4,7 +4,7 @@
  *
  * Fixed-size little-endian structs (DESIGN 8). The guest side asks, the host
  * side answers every request but MSG_RING with one MSG_REPLY or MSG_REPLY_TEXT,
- * in order; MSG_GONE comes unasked. Every message has one size, given by its
+ * in order; MSG_GONE and MSG_SIGNAL come unasked. Every message has one size, given by its
  * type: anything else ends the session. Descriptors travel beside a message
  * where the transport can carry them (loopback): which message carries how many
  * is said with it.
@@ -45,9 +45,11 @@ enum msg_type {
 				 * to be woken for it? EBUSY: no */
 	MSG_GETFD,		/* the reply carries the descriptor */
 	MSG_CLOSE,		/* by exec, dup2: nobody hears of its result */
+	MSG_OWNER,		/* what becomes of a descriptor is signalled */
 	MSG_REPLY,
 	MSG_REPLY_TEXT,		/* the same, and something to show */
 	MSG_GONE,		/* a shadow died of itself */
+	MSG_SIGNAL,		/* what MSG_OWNER asked for; unasked, too */
 	MSG_TYPES
 };
 
@@ -68,6 +70,12 @@ struct extent {
 	uint32_t file;
 	uint16_t kind;
 	uint16_t flags;
+};
+
+struct msg_signal {
+	uint32_t shadow;
+	uint32_t fd;		/* UINT32_MAX: not known */
+	int64_t band;		/* POLLIN ... */
 };
 
 struct msg {
@@ -127,6 +135,13 @@ struct msg {
 			uint32_t shadow;
 			uint32_t fd;
 		} fd;			/* GETFD, CLOSE */
+		struct {
+			uint32_t shadow;
+			uint32_t fd;
+			uint32_t on;		/* 0: not any more */
+			uint32_t pad;
+		} owner;
+		struct msg_signal signal;
 		struct {
 			uint32_t shadow;
 			uint32_t pad;
