@@ -54,7 +54,7 @@ _darkshadow_rule() {
 		;;
 	*)
 		compopt -o nospace 2>/dev/null
-		_darkshadow_wordlist 'path: dev: net eventfd all' "$cur"
+		_darkshadow_wordlist 'path: dev: net eventfd fuse all' "$cur"
 		;;
 	esac
 }

@@ -84,6 +84,7 @@ function __fish_darkshadow_rules
                 dev: 'a device node' \
                 net 'sockets of the network of the host' \
                 eventfd 'eventfds are of the host' \
+                fuse 'file systems by /dev/fuse are mounted' \
                 all 'all but what is of the process itself'
     end
 end

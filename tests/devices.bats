@@ -202,6 +202,73 @@ tuns() {
 		-f dev:/dev/ds-tun=/dev/net/tun -- "$VICTIMS/tun" "$LOCALDIR"
 }
 
+# fuse_example NAME - an example of libfuse, built
+fuse_example() {
+	local examples=/usr/share/doc/libfuse3-dev/examples flags
+
+	[ -r /dev/fuse ] || skip "this user may not open /dev/fuse"
+	[ -e "$examples/$1.c" ] ||
+		skip "the examples of libfuse are not there (libfuse3-dev)"
+	read -ra flags < <(pkg-config --cflags --libs fuse3)
+	gcc -o "$TESTDIR/$1" "$examples/$1.c" "${flags[@]}"
+	mkdir "$HOSTDIR/mnt"
+}
+
+@test "a file system of libfuse's, served by a target and mounted on the host" {
+	fuse_example hello
+	cat >"$TESTDIR/serve" <<-'END'
+		"$1" -f "$2" &
+		until [ -e "$2/hello" ]; do sleep 0.1; done
+		cat "$2/hello"
+		ls "$2"
+		cp "$2/hello" "$3"
+		"$2/hello" 2>/dev/null || echo "not executed: $?"
+		umount -i "$2"
+		wait "$!"
+		echo "ended: $?"
+		ls "$2"
+	END
+	run ds -f dev:/dev/fuse -f fuse -- sh "$TESTDIR/serve" \
+		"$TESTDIR/hello" "$GUEST/mnt" "$LOCALDIR/copy"
+	echo "$output"
+	[ "$status" -eq 0 ]
+	[[ $output == *"Hello World!"*hello*"not executed: 126"*"ended: 0" ]]
+	[ "$(ls "$HOSTDIR/mnt")" = "" ]
+	! grep -q "$HOSTDIR/mnt" /proc/mounts
+}
+
+@test "a file system of libfuse's is written to, and goes when its server is killed" {
+	fuse_example passthrough_ll
+	mkdir "$TESTDIR/source"
+	cat >"$TESTDIR/serve" <<-'END'
+		"$1" -f -o "source=$3" "$2" &
+		server=$!
+		until grep -q here "$2/mark" 2>/dev/null; do
+			echo here >"$3/mark"
+			sleep 0.1
+		done
+		cd "$2"
+		echo hello >a && mkdir d && cp a d/b && mv d/b d/c && ls d
+		dd if=/dev/zero of=big bs=64k count=16 2>/dev/null
+		cd /
+		kill -9 "$server"
+		wait "$server"
+		cat "$2/a"
+	END
+	run ds -f dev:/dev/fuse -f fuse -- sh "$TESTDIR/serve" \
+		"$TESTDIR/passthrough_ll" "$GUEST/mnt" "$LOCALDIR"
+	echo "$output"
+	[ "$status" -eq 1 ]
+	[[ $output == *"Transport endpoint is not connected"* ]]
+}
+
+@test "without the rule fuse nothing is mounted on the host" {
+	fuse_example hello
+	run ds -f dev:/dev/fuse -- "$TESTDIR/hello" -f "$GUEST/mnt"
+	[ "$status" -ne 0 ]
+	[ "$(ls "$HOSTDIR/mnt")" = "" ]
+}
+
 # on_loop CMD... - with a loop device as /dev/ds-block, which is let go of after
 on_loop() {
 	local result=0

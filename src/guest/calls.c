@@ -497,6 +497,7 @@ static call_fn special(uint64_t nr)
 		[SYS_epoll_pwait] = call_epoll_wait,
 		[SYS_epoll_pwait2] = call_epoll_wait,
 		[SYS_socket] = call_socket,
+		[SYS_mount] = call_mount, [SYS_umount2] = call_umount,
 		[SYS_eventfd] = call_eventfd, [SYS_eventfd2] = call_eventfd,
 		[SYS_ioctl] = call_ioctl,
 		[SYS_sched_getaffinity] = call_affinity,

@@ -334,6 +334,12 @@ void call_copy(struct tracer *tr, struct task *t)
 		call_general(tr, t);
 		return;
 	}
+	/* As file systems say that have no way of their own. */
+	if (fuse_file(tr, t, a) || fuse_file(tr, t, b)) {
+		task_return(tr, t, t->nr == SYS_copy_file_range ? -EXDEV :
+							       -EINVAL);
+		return;
+	}
 	c = calloc(1, sizeof(*c));
 	if (c)
 		c->pipe[0] = c->pipe[1] = -1;

@@ -98,26 +98,16 @@ void exec_name(struct tracer *tr, struct task *t)
 static int open_on_host(struct tracer *tr, struct task *t, int dirfd,
 			const char *path, bool nofollow)
 {
-	uint64_t args[6] = { (uint64_t)(int64_t)dirfd, 0,
-			     O_RDONLY | O_NONBLOCK | O_CLOEXEC |
-			     (nofollow ? O_NOFOLLOW : 0) };
-	int64_t there;
-	int err = shadow_ready(tr, t), got;
+	const int flags = O_CLOEXEC | (nofollow ? O_NOFOLLOW : 0);
+	int there, got;
 
-	if (err)
-		return err;
-	args[1] = task_scratch(t);
-	strcpy((char *)t->slot + SLOT_SCRATCH, path);
-	there = shadow_sync(tr, t, SLOT_CALL, SYS_openat, args, -1);
-	if (there == -EACCES) {
-		args[2] = O_PATH | O_CLOEXEC | (nofollow ? O_NOFOLLOW : 0);
-		there = shadow_sync(tr, t, SLOT_CALL, SYS_openat, args, -1);
-	}
+	there = shadow_open(tr, t, dirfd, path, O_RDONLY | O_NONBLOCK | flags);
+	if (there == -EACCES)
+		there = shadow_open(tr, t, dirfd, path, O_PATH | flags);
 	if (there < 0)
-		return (int)there;
-	got = fd_fetch_host(tr, t, (int)there);
-	args[0] = (uint64_t)there;
-	shadow_sync(tr, t, SLOT_CALL, SYS_close, args, -1);
+		return there;
+	got = fd_fetch_host(tr, t, there);
+	shadow_close_made(tr, t, there);
 	return got;
 }
 
@@ -316,6 +306,9 @@ static int exec_step(struct tracer *tr, struct task *t, struct exec_args *e,
 				   place.abs : e->path);
 		return 0;
 	}
+	/* As from a mount that has no programs to execute. */
+	if (place.kind == PLACE_HOST && fuse_has(tr, place.abs))
+		return -EACCES;
 	if (place.kind == PLACE_HOST)
 		fd = open_on_host(tr, t, e->dirfd, place.rewritten ?
 				  place.text : e->path,

@@ -311,7 +311,6 @@ static int adopt(struct tracer *tr, struct task *t, int fd)
 
 static int adopt_or_close(struct tracer *tr, struct task *t, int fd)
 {
-	const uint64_t args[6] = { (uint64_t)fd };
 	int err = adopt(tr, t, fd);
 
 	if (!err)
@@ -320,7 +319,7 @@ static int adopt_or_close(struct tracer *tr, struct task *t, int fd)
 		 t->proc->pid, fd, err == -EMFILE ?
 		 "the number is taken, or beyond RLIMIT_NOFILE" :
 		 strerror(-err));
-	shadow_sync(tr, t, SLOT_CALL, SYS_close, args, -1);
+	shadow_close_made(tr, t, fd);
 	return err;
 }
 
@@ -485,11 +484,25 @@ static void changed_dir(struct tracer *tr, struct task *t, int64_t result)
 	task_return(tr, t, result);
 }
 
+/* Nobody is in that directory any more: it may be removed, or unmounted. */
+static void leave_host_dir(struct tracer *tr, struct task *t)
+{
+	uint64_t args[6] = { 0 };
+
+	if (!t->proc->shadow || shadow_ready(tr, t) < 0)
+		return;
+	args[0] = task_scratch(t);
+	strcpy((char *)t->slot + SLOT_SCRATCH, "/");
+	shadow_sync(tr, t, SLOT_CALL, SYS_chdir, args, -1);
+}
+
 static void local_chdir(struct tracer *tr, struct task *t, uint64_t arg)
 {
 	int64_t r = task_native(tr, t, t->nr, arg, 0, 0, 0, 0, 0);
 
 	if (r == 0) {
+		if (t->proc->fs->host)
+			leave_host_dir(tr, t);
 		t->proc->fs->host = false;
 		free(t->proc->fs->cwd);
 		t->proc->fs->cwd = NULL;

@@ -534,6 +534,26 @@ int64_t shadow_sync(struct tracer *tr, struct task *t, uint32_t op,
 	return r;
 }
 
+int shadow_open(struct tracer *tr, struct task *t, int dirfd, const char *path,
+		int flags)
+{
+	uint64_t args[6] = { (uint64_t)(int64_t)dirfd, 0, (uint64_t)flags };
+	int err = shadow_ready(tr, t);
+
+	if (err)
+		return err;
+	args[1] = task_scratch(t);
+	strcpy((char *)t->slot + SLOT_SCRATCH, path);
+	return (int)shadow_sync(tr, t, SLOT_CALL, SYS_openat, args, -1);
+}
+
+void shadow_close_made(struct tracer *tr, struct task *t, int there)
+{
+	const uint64_t args[6] = { (uint64_t)there };
+
+	shadow_sync(tr, t, SLOT_CALL, SYS_close, args, -1);
+}
+
 /*
  * In the shadow the capsule stands where the target has nothing: what the
  * target's kernel would answer with EFAULT must not read the capsule's text.

@@ -325,7 +325,7 @@ static void arena_mmap(struct tracer *tr, struct task *t)
 		return;
 	}
 	host = is_host_fd(t, fd);
-	copy = fd_fetch(tr, t, fd);
+	copy = fuse_file(tr, t, fd) ? -1 : fd_fetch(tr, t, fd);
 	if (copy < 0 || fstat(copy, &st) < 0) {
 		int64_t r = host ? -ENODEV : task_native_same(tr, t);
 

@@ -591,6 +591,8 @@ static int refuse_file(struct tracer *tr, struct task *t, int fd)
 	const uint64_t args[6] = { (uint64_t)fd, task_scratch(t) };
 	struct stat st;
 
+	if (fuse_file(tr, t, fd))
+		return -EPERM;
 	if (shadow_sync(tr, t, SLOT_CALL, SYS_fstat, args, -1) != 0)
 		return 0;
 	memcpy(&st, (char *)t->slot + SLOT_SCRATCH, sizeof(st));

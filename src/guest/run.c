@@ -205,7 +205,7 @@ static const struct argp argp = {
 	.doc = "Launch COMMAND; what the rules name is carried out by its"
 	       " shadow on the host.\v"
 	       "Rules: path:GUEST=HOST[:ro|:rw], path:GUEST, dev:GUEST[=HOST],"
-	       " net, eventfd, all.\n\nExample:\n"
+	       " net, eventfd, fuse, all.\n\nExample:\n"
 	       "  darkshadow run -f path:/mnt/host=/srv/data:ro --"
 	       " grep -r needle /mnt/host\n\n"
 	       "The exit status is COMMAND's; 128+n when signal n ended it, 125"
@@ -484,6 +484,7 @@ static void finish(struct run_options *o, struct tracer *tr, pid_t sibling)
 	transport_fini(&tr->client.t);
 	if (sibling > 0)
 		waitpid(sibling, NULL, 0);
+	fuse_fini(tr);
 	sites_free(tr->site_decoder);
 	launch_fini(tr);
 	close_fd(&tr->sock);

@@ -230,6 +230,8 @@ struct tracer {
 	size_t nstops, stops_cap;
 	bool told_dead;		/* "the daemon is gone" has been said */
 	bool owners;		/* some descriptor has had one (owner.c) */
+	char *fuse[FUSE_MOUNTS_MAX];	/* owned names of mounts (fusecalls.c) */
+	size_t nfuse;
 	bool told_foreign;	/* "32-bit" has been said */
 	FILE *trace;		/* --trace, or NULL */
 	unsigned int hurry;	/* ticks that come sooner than the next will */
@@ -347,6 +349,16 @@ void task_forward(struct tracer *tr, struct task *t, uint32_t op, uint64_t nr,
  */
 int64_t shadow_sync(struct tracer *tr, struct task *t, uint32_t op,
 		    uint64_t nr, const uint64_t args[6], int newfd);
+
+/*
+ * shadow_open() - a descriptor of the shadow's alone, until it is closed; or
+ * -errno
+ *
+ * For what a path leads to on the host: path as the shadow is to see it.
+ */
+int shadow_open(struct tracer *tr, struct task *t, int dirfd, const char *path,
+		int flags);
+void shadow_close_made(struct tracer *tr, struct task *t, int there);
 
 /* shadow_ready() - shadow, lanes and map are up to date; 0 or -errno */
 int shadow_ready(struct tracer *tr, struct task *t);
@@ -477,6 +489,15 @@ void placement_inherit(struct tracer *tr, const struct task *from,
 void placement_new_executor(struct tracer *tr, struct task *t);
 void placement_new_lane(struct tracer *tr, struct task *t, int lane);
 void call_affinity(struct tracer *tr, struct task *t);
+
+/* --- fusecalls.c ----------------------------------------------------------*/
+
+void call_mount(struct tracer *tr, struct task *t);
+void call_umount(struct tracer *tr, struct task *t);
+/* fuse_has() - is the name in a file system that a target serves? */
+bool fuse_has(const struct tracer *tr, const char *abs);
+bool fuse_file(const struct tracer *tr, const struct task *t, int fd);
+void fuse_fini(struct tracer *tr);
 
 /* --- owner.c --------------------------------------------------------------*/
 

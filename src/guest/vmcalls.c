@@ -1458,6 +1458,8 @@ static int64_t map_host_file(struct tracer *tr, struct task *t, bool shared)
 	if (access == O_WRONLY ||
 	    (shared && t->args[2] & PROT_WRITE && access != O_RDWR))
 		return -EACCES;
+	if (fuse_file(tr, t, (int)t->args[4]))
+		return -ENODEV;
 	if (shared)
 		return map_host_device(tr, t);
 	copy = fd_fetch(tr, t, (int)t->args[4]);

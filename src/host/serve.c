@@ -29,6 +29,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/num.h"
+#include "host/fuse.h"
 #include "host/sandbox.h"
 #include "host/shadow.h"
 #include "vm/ram.h"
@@ -52,6 +53,7 @@ struct session {
 	struct rules rules;	/* what it asked for, as the policy has it */
 	struct nursery *nursery;
 	struct idmap shadows;	/* by the id that the guest chose */
+	struct fuse_mounts mounts;
 	bool started;
 };
 
@@ -384,6 +386,19 @@ static void do_file_drop(struct session *s, uint32_t id)
 		window_close(conf->windows, conf->vm, &conf->place, id);
 }
 
+static int do_mount(struct session *s, struct shadow *sh, const struct msg *m)
+{
+	struct msg_mount mount = m->mount;
+
+	if (!rules_has(&s->rules, RULE_FUSE))
+		return -EPERM;
+	if (m->type == MSG_UMOUNT)
+		return fuse_umount(&s->mounts, sh, &mount);
+	mount.source[sizeof(mount.source) - 1] = '\0';
+	mount.subtype[sizeof(mount.subtype) - 1] = '\0';
+	return fuse_mount(&s->mounts, sh, &mount);
+}
+
 /* Requests about one shadow, which must exist. */
 static int do_on_shadow(struct session *s, const struct msg *m)
 {
@@ -415,6 +430,9 @@ static int do_on_shadow(struct session *s, const struct msg *m)
 		return shadow_limit(sh, m->fsize.bytes);
 	case MSG_CLOSE:
 		return shadow_close(sh, m->fd.fd);
+	case MSG_MOUNT:
+	case MSG_UMOUNT:
+		return do_mount(s, sh, m);
 	case MSG_OWNER:
 		return shadow_own(sh, (int)m->owner.fd, m->owner.on);
 	case MSG_PLACE:

@@ -88,6 +88,7 @@ int proc_status_read(pid_t pid, struct proc_status *out)
 		.ppid = status_number(text, "\nPPid:", 0),
 		.tracer = status_number(text, "\nTracerPid:", 0),
 		.uid = (uid_t)status_number(text, "\nUid:", 1),
+		.gid = (gid_t)status_number(text, "\nGid:", 1),
 		.state = state ? state[8] : '\0',
 		/* The thread's own, and those of its process. */
 		.pending = status_signals(text, "\nSigPnd:") |

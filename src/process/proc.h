@@ -29,6 +29,7 @@ struct proc_status {
 	pid_t ppid;
 	pid_t tracer;		/* 0: nobody */
 	uid_t uid;		/* effective */
+	gid_t gid;
 	char state;		/* R, S, Z ...; 0: not told */
 	uint64_t pending;	/* signals, as a set: bit n - 1 is signal n */
 	uint64_t caught;

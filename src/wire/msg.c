@@ -39,6 +39,9 @@ size_t msg_size(uint32_t type)
 	case MSG_GETFD:
 	case MSG_CLOSE:
 		return MSG_HEAD + sizeof(m->fd);
+	case MSG_MOUNT:
+	case MSG_UMOUNT:
+		return MSG_HEAD + sizeof(m->mount);
 	case MSG_OWNER:
 		return MSG_HEAD + sizeof(m->owner);
 	case MSG_SIGNAL:

@@ -45,6 +45,8 @@ enum msg_type {
 				 * to be woken for it? EBUSY: no */
 	MSG_GETFD,		/* the reply carries the descriptor */
 	MSG_CLOSE,		/* by exec, dup2: nobody hears of its result */
+	MSG_MOUNT,		/* a file system that the target serves */
+	MSG_UMOUNT,
 	MSG_OWNER,		/* what becomes of a descriptor is signalled */
 	MSG_REPLY,
 	MSG_REPLY_TEXT,		/* the same, and something to show */
@@ -71,6 +73,23 @@ struct extent {
 	uint16_t kind;
 	uint16_t flags;
 };
+
+/* A file system of FUSE's (mount(2), and the kernel's fuse.rst). */
+struct msg_mount {
+	uint32_t shadow;
+	uint32_t fuse;		/* descriptor of /dev/fuse; MOUNT alone, too: */
+	uint32_t dir;		/* descriptor of where it is */
+	uint32_t flags;		/* MS_ */
+	uint32_t rootmode;	/* of its root directory */
+	uint32_t max_read;	/* bytes; 0: not said */
+	uint32_t options;	/* FUSE_ */
+	uint32_t pad;
+	char source[128], subtype[64];	/* as mount(8) shows them */
+};
+
+#define FUSE_DEFAULT_PERMISSIONS 1
+#define FUSE_ALLOW_OTHER	2
+#define FUSE_MOUNTS_MAX		64	/* of one session */
 
 struct msg_signal {
 	uint32_t shadow;
@@ -142,6 +161,7 @@ struct msg {
 			uint32_t pad;
 		} owner;
 		struct msg_signal signal;
+		struct msg_mount mount;
 		struct {
 			uint32_t shadow;
 			uint32_t pad;

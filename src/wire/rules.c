@@ -31,7 +31,7 @@
 #define FORM_PATH	"path:GUEST=HOST[:ro|:rw]"
 #define FORM_DEV	"dev:GUEST[=HOST][:ro|:rw][:ioctl=LIST]"
 #define FORM_ANY	FORM_PATH ", path:GUEST[:ro|:rw], " FORM_DEV \
-			", net, eventfd, all"
+			", net, eventfd, fuse, all"
 
 struct form {
 	const char *word;
@@ -45,6 +45,7 @@ static const struct form forms[] = {
 	{ "dev", FORM_DEV, RULE_DEV, true },
 	{ "net", "net", RULE_NET, false },
 	{ "eventfd", "eventfd", RULE_EVENTFD, false },
+	{ "fuse", "fuse", RULE_FUSE, false },
 	{ "all", "all", RULE_ALL, false },
 };
 
@@ -454,6 +455,8 @@ int rules_format(const struct rule *rule, char *buf, size_t size)
 		return snprintf(buf, size, "net");
 	case RULE_EVENTFD:
 		return snprintf(buf, size, "eventfd");
+	case RULE_FUSE:
+		return snprintf(buf, size, "fuse");
 	case RULE_ALL:
 		return snprintf(buf, size, "all");
 	}

@@ -13,6 +13,8 @@
  *					ranges of them, or none
  *	net				sockets of the host's network
  *	eventfd				eventfds are the host's
+ *	fuse				file systems that a target serves
+ *					by /dev/fuse are mounted
  *	all				everything that is not the process's own
  *
  * Names are absolute and stored without "." or ".." components, doubled or
@@ -25,7 +27,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum rule_kind { RULE_PATH, RULE_DEV, RULE_NET, RULE_EVENTFD, RULE_ALL };
+enum rule_kind { RULE_PATH, RULE_DEV, RULE_NET, RULE_EVENTFD,
+		 RULE_FUSE, RULE_ALL };
 
 /* Requests of ioctl(2), from first to last. */
 struct request_range {

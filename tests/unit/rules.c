@@ -63,6 +63,7 @@ static const struct {
 	  "dev:/dev/a:rw:ioctl=none" },
 	{ "net", RULE_NET, false, NULL, NULL, "net" },
 	{ "eventfd", RULE_EVENTFD, false, NULL, NULL, "eventfd" },
+	{ "fuse", RULE_FUSE, false, NULL, NULL, "fuse" },
 	{ "all", RULE_ALL, false, NULL, NULL, "all" },
 };
 
@@ -167,19 +168,19 @@ static const struct {
 	{ "all:", "all:: \"all\" stands alone (expected all)" },
 	{ "", ": the rule is empty (expected path:GUEST=HOST[:ro|:rw], "
 	  "path:GUEST[:ro|:rw], dev:GUEST[=HOST][:ro|:rw]"
-	  "[:ioctl=LIST], net, eventfd, all)" },
+	  "[:ioctl=LIST], net, eventfd, fuse, all)" },
 	{ "file:/a", "file:/a: there is no rule \"file\" (expected "
 	  "path:GUEST=HOST[:ro|:rw], path:GUEST[:ro|:rw], "
-	  "dev:GUEST[=HOST][:ro|:rw][:ioctl=LIST], net, eventfd, all)" },
+	  "dev:GUEST[=HOST][:ro|:rw][:ioctl=LIST], net, eventfd, fuse, all)" },
 	{ "pat:/a", "pat:/a: there is no rule \"pat\" (expected "
 	  "path:GUEST=HOST[:ro|:rw], path:GUEST[:ro|:rw], "
-	  "dev:GUEST[=HOST][:ro|:rw][:ioctl=LIST], net, eventfd, all)" },
+	  "dev:GUEST[=HOST][:ro|:rw][:ioctl=LIST], net, eventfd, fuse, all)" },
 	{ " net", " net: there is no rule \" net\" (expected "
 	  "path:GUEST=HOST[:ro|:rw], path:GUEST[:ro|:rw], "
-	  "dev:GUEST[=HOST][:ro|:rw][:ioctl=LIST], net, eventfd, all)" },
+	  "dev:GUEST[=HOST][:ro|:rw][:ioctl=LIST], net, eventfd, fuse, all)" },
 	{ "PATH:/a", "PATH:/a: there is no rule \"PATH\" (expected "
 	  "path:GUEST=HOST[:ro|:rw], path:GUEST[:ro|:rw], "
-	  "dev:GUEST[=HOST][:ro|:rw][:ioctl=LIST], net, eventfd, all)" },
+	  "dev:GUEST[=HOST][:ro|:rw][:ioctl=LIST], net, eventfd, fuse, all)" },
 };
 
 static void test_bad(void)
@@ -414,6 +415,8 @@ static const struct {
 	{ "net", "eventfd", NULL },
 	{ "eventfd", "eventfd", "eventfd" },
 	{ "all", "eventfd", "all" },
+	{ "eventfd", "fuse", NULL },
+	{ "fuse", "fuse", "fuse" },
 	{ "path:/", "net", NULL },
 	{ "net", "all", NULL },
 	{ "path:/ net", "all", NULL },
