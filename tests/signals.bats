@@ -72,6 +72,10 @@ load helpers
 	victim signals poll_eintr
 }
 
+@test "a signal that is ignored ends no call" {
+	victim signals ignored
+}
+
 @test "a descriptor has an owner, who gets SIGIO" {
 	victim async plain
 }

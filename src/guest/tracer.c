@@ -927,6 +927,55 @@ static bool show_program(struct tracer *tr, struct task *t, int sig)
 	return true;
 }
 
+static bool is_ignored(pid_t tid, int sig)
+{
+	struct proc_status status;
+
+	if (proc_status_read(tid, &status) < 0 ||
+	    proc_has_signal(status.caught, sig))
+		return false;
+	return proc_has_signal(status.ignored, sig) || sig == SIGCHLD ||
+	       sig == SIGURG || sig == SIGWINCH;
+}
+
+/* Calls that any signal ends with EINTR (signal(7)), when they have no limit. */
+static bool waits_for_ever(const struct user_regs_struct *r)
+{
+	switch (r->orig_rax) {
+	case SYS_epoll_wait:
+	case SYS_epoll_pwait:
+		return (int)r->r10 == -1;
+	case SYS_epoll_pwait2:
+	case SYS_semtimedop:
+		return r->r10 == 0;
+	case SYS_rt_sigtimedwait:
+		return r->rdx == 0;
+	case SYS_io_getevents:
+		return r->r8 == 0;
+	case SYS_semop:
+		return true;
+	}
+	return false;
+}
+
+/*
+ * A signal that is ignored wakes nobody, but where somebody traces it is queued
+ * all the same, and a call that does not go on by itself after a signal has come
+ * to its end. It is made again.
+ */
+static void wait_again(struct task *t, int sig)
+{
+	struct user_regs_struct regs;
+
+	if (remote_get_regs(t->tid, &regs) < 0 ||
+	    (int64_t)regs.rax != -EINTR || !waits_for_ever(&regs) ||
+	    !is_ignored(t->tid, sig))
+		return;
+	regs.rax = regs.orig_rax;
+	regs.rip -= 2;
+	remote_set_regs(t->tid, &regs);
+}
+
 static void handle_signal(struct tracer *tr, struct task *t, int sig)
 {
 	if (tr->owners)
@@ -943,6 +992,7 @@ static void handle_signal(struct tracer *tr, struct task *t, int sig)
 		return;
 	}
 	if (!show_program(tr, t, sig) || !t->in_gate) {
+		wait_again(t, sig);
 		resume(t, (unsigned long)sig);
 		return;
 	}

@@ -93,6 +93,7 @@ int proc_status_read(pid_t pid, struct proc_status *out)
 		/* The thread's own, and those of its process. */
 		.pending = status_signals(text, "\nSigPnd:") |
 			   status_signals(text, "\nShdPnd:"),
+		.ignored = status_signals(text, "\nSigIgn:"),
 		.caught = status_signals(text, "\nSigCgt:"),
 		.seccomp = status_number(text, "\nSeccomp:", 0),
 		.shadow_stack = status_word(text, "\nx86_Thread_features:",

@@ -32,6 +32,7 @@ struct proc_status {
 	gid_t gid;
 	char state;		/* R, S, Z ...; 0: not told */
 	uint64_t pending;	/* signals, as a set: bit n - 1 is signal n */
+	uint64_t ignored;	/* by SIG_IGN, that is */
 	uint64_t caught;
 	int seccomp;		/* 0: no filter (prctl(2)) */
 	bool shadow_stack;

@@ -8,6 +8,7 @@
 #include "victim.h"
 
 #include <poll.h>
+#include <sys/epoll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdatomic.h>
@@ -512,6 +513,38 @@ static void jumped(void)
 	sys(close(fd));
 }
 
+/* What nobody hears of interrupts nobody: SIGCHLD, and what SIG_IGN is for. */
+static void ignored(void)
+{
+	struct epoll_event ev = { .events = EPOLLIN };
+	int pipe_fds[2], ep = (int)sys(epoll_create1(0));
+	pid_t pid;
+
+	handle(SIGUSR1, SIG_IGN, 0);
+	handle(SIGCHLD, SIG_DFL, 0);
+	sys(pipe(pipe_fds));
+	sys(epoll_ctl(ep, EPOLL_CTL_ADD, pipe_fds[0], &ev));
+	spawned(pid) {
+		pid_t child;
+
+		spawned(child)
+			;
+		for (int i = 0; i < 5; i++) {
+			nap_ms(30);
+			sys(kill(getppid(), SIGCHLD));
+			sys(kill(getppid(), SIGUSR1));
+			sys(kill(getppid(), SIGWINCH));
+		}
+		same(write(pipe_fds[1], "x", 1), 1);
+		reap(child);
+	}
+	same(epoll_wait(ep, &ev, 1, -1), 1);
+	reap(pid);
+	sys(close(ep));
+	sys(close(pipe_fds[0]));
+	sys(close(pipe_fds[1]));
+}
+
 static atomic_int interrupted;
 
 static void *interruptible(void *arg)
@@ -597,7 +630,7 @@ int main(int argc, char **argv)
 		CASE(registers), CASE(context), CASE(sigpipe), CASE(sigxfsz),
 		CASE(killed), CASE(stopped), CASE(timer_loop),
 		CASE(timer_fifo), CASE(blocked_signal), CASE(jumped),
-		CASE(directed), CASE(lock_wait), CASE(poll_eintr),
+		CASE(directed), CASE(ignored), CASE(lock_wait), CASE(poll_eintr),
 	};
 
 	return VICTIM_MAIN(argc, argv, cases);
