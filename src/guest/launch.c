@@ -34,7 +34,7 @@ static void file_gone(void *ctx, struct mapfile *file)
 	struct tracer *tr = ctx;
 	struct msg m = { .type = MSG_FILE_DROP };
 
-	if (!file->told)
+	if (!file->told || (file->len && vm_still_mapped(tr, file)))
 		return;
 	m.file.file = file->id;
 	(void)client_request(&tr->client, &m, -1, NULL);

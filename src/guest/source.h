@@ -90,6 +90,15 @@ int mem_map_refusal(const struct tracer *tr, const struct task *t,
  */
 int mem_open_line(const struct task *t, const struct map_line *line);
 
+/*
+ * vm_still_mapped() - has a target a part of the window mapped that no region
+ * is known of any more?
+ *
+ * It is killed then, for it has been at work behind our back, and the part is
+ * not to be another device's.
+ */
+bool vm_still_mapped(struct tracer *tr, const struct mapfile *file);
+
 /* mem_errno() - is what a call returned an error, and which? 0: none */
 static inline int mem_errno(int64_t result)
 {

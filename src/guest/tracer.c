@@ -339,16 +339,23 @@ static int stop_one(struct tracer *tr, struct task *o)
 	return -EAGAIN;
 }
 
+static bool is_alone(const struct task *t)
+{
+	return t->proc->ntasks == 1 && t->proc->mm->refs == 1 &&
+	       t->proc->files->refs == 1;
+}
+
 int tracer_stop_others(struct tracer *tr, const struct task *t)
 {
 	size_t pos = 0;
 	struct task *o;
 	int err = 0;
 
-	if (t->proc->ntasks == 1 && t->proc->mm->refs == 1)
+	if (is_alone(t))
 		return 0;
 	while (!err && (o = idmap_next(&tr->tasks, &pos)))
-		if (o != t && o->proc->mm == t->proc->mm)
+		if (o != t && (o->proc->mm == t->proc->mm ||
+			       o->proc->files == t->proc->files))
 			err = stop_one(tr, o);
 	return err;
 }
@@ -358,7 +365,7 @@ void tracer_resume_others(struct tracer *tr, const struct task *t)
 	size_t pos = 0;
 	struct task *o;
 
-	if (t->proc->ntasks == 1 && t->proc->mm->refs == 1)
+	if (is_alone(t))
 		return;
 	while ((o = idmap_next(&tr->tasks, &pos))) {
 		if (!o->held)

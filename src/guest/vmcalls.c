@@ -31,10 +31,12 @@
 #include <linux/if_xdp.h>
 #include <linux/io_uring.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -1184,6 +1186,13 @@ static int64_t map_file_copy(struct tracer *tr, struct task *t)
 	return at;
 }
 
+/* /dev/zero: how anonymous memory was had of old. */
+static int64_t map_zeros(struct tracer *tr, struct task *t)
+{
+	return task_native(tr, t, SYS_mmap, t->args[0], t->args[1], t->args[2],
+			   t->args[3] | MAP_ANONYMOUS, ~0ULL, 0);
+}
+
 /* --- memory of devices ----------------------------------------------------- */
 
 #define REFUSALS_SHOWN	20
@@ -1235,6 +1244,49 @@ static int open_shared(struct tracer *tr)
 	return 0;
 }
 
+static bool maps_window(const struct tracer *tr, pid_t pid,
+			const struct mapfile *f)
+{
+	const uint64_t first = tr->memory.shared.first + f->window;
+	struct maps maps = { 0 };
+	bool found = false;
+
+	if (maps_read(pid, &maps) < 0)
+		return false;	/* it has gone */
+	for (size_t i = 0; i < maps.n && !found; i++) {
+		const struct map_line *line = &maps.v[i];
+
+		found = is_window(&tr->memory, line) &&
+			line->off < first + f->len &&
+			first < line->off + (line->end - line->start);
+	}
+	maps_fini(&maps);
+	return found;
+}
+
+bool vm_still_mapped(struct tracer *tr, const struct mapfile *f)
+{
+	bool found = false;
+	size_t pos = 0;
+	const struct task *t;
+
+	while ((t = idmap_next(&tr->tasks, &pos))) {
+		const pid_t pid = t->proc->pid;
+		const struct task *first = idmap_get(&tr->tasks,
+						     (uint32_t)pid);
+
+		/* One living thread of each process. */
+		if ((t != first && first && !first->exiting) ||
+		    !maps_window(tr, t->tid, f))
+			continue;
+		log_err("process %d is killed: it has kept memory of a device"
+			" that it was to give back", pid);
+		kill(pid, SIGKILL);
+		found = true;
+	}
+	return found;
+}
+
 /* What a device's memory is known by; its last reference gives it back. */
 struct device_map {
 	struct mapfile *file;
@@ -1272,14 +1324,22 @@ static int request_device(struct tracer *tr, struct task *t, struct msg *m,
 	return 0;
 }
 
-/*
- * It is mapped by a descriptor that is the target's for as long as that takes.
- * What cannot be written on the host is mapped by one that mprotect(2) cannot
- * make it writable with.
- */
-static int64_t map_device(struct tracer *tr, struct task *t,
-			  const struct device_map *d, uint64_t addr,
-			  uint64_t prot, uint64_t flags)
+/* Somebody else has the same descriptors, in memory of his own. */
+static bool files_are_shared(struct tracer *tr, const struct task *t)
+{
+	size_t pos = 0;
+	const struct task *o;
+
+	while ((o = idmap_next(&tr->tasks, &pos)))
+		if (o->proc->files == t->proc->files &&
+		    o->proc->mm != t->proc->mm)
+			return true;
+	return false;
+}
+
+static int64_t map_by_fd(struct tracer *tr, struct task *t,
+			 const struct device_map *d, uint64_t addr,
+			 uint64_t prot, uint64_t flags)
 {
 	const struct shared_device *shared = &tr->memory.shared;
 	int64_t there = fd_install(tr, t, d->written ? shared->fd :
@@ -1308,6 +1368,35 @@ static int64_t add_device(struct tracer *tr, struct task *t,
 	return -ENOMEM;
 }
 
+/*
+ * It is mapped by a descriptor that is the target's for as long as that takes,
+ * and by which all of the shared memory could be mapped: the channels of all
+ * runs. So none of its threads runs meanwhile, and no other process of its user
+ * may look into it (pidfd_getfd(2)). One that is blocked where it cannot be
+ * stopped stops before it comes back.
+ *
+ * What cannot be written on the host is mapped by one that mprotect(2) cannot
+ * make it writable with.
+ */
+static int64_t map_device(struct tracer *tr, struct task *t,
+			  const struct device_map *d, uint64_t addr,
+			  uint64_t prot, uint64_t flags)
+{
+	int64_t dumpable, r;
+
+	if (files_are_shared(tr, t))
+		return -EBUSY;
+	(void)tracer_stop_others(tr, t);
+	dumpable = task_native(tr, t, SYS_prctl, PR_GET_DUMPABLE, 0, 0, 0, 0,
+			       0);
+	task_native(tr, t, SYS_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0, 0);
+	r = map_by_fd(tr, t, d, addr, prot, flags);
+	if (dumpable == 1)
+		task_native(tr, t, SYS_prctl, PR_SET_DUMPABLE, 1, 0, 0, 0, 0);
+	tracer_resume_others(tr, t);
+	return r;
+}
+
 /* All of it is mapped at r, or was not: the reference is the region's. */
 static int64_t mapped_device(struct tracer *tr, struct task *t,
 			     struct mapfile *f, int64_t r, int prot)
@@ -1319,6 +1408,18 @@ static int64_t mapped_device(struct tracer *tr, struct task *t,
 		return add_device(tr, t, &region);
 	memory_file_unref(&tr->memory, f);
 	return r;
+}
+
+/* /dev/zero: memory of the mapping's own, which its children share. */
+static bool is_host_zero(struct tracer *tr, struct task *t)
+{
+	const uint64_t args[6] = { t->args[4], task_scratch(t) };
+	struct stat st;
+
+	if (shadow_sync(tr, t, SLOT_CALL, SYS_fstat, args, -1) != 0)
+		return false;
+	memcpy(&st, (char *)t->slot + SLOT_SCRATCH, sizeof(st));
+	return S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 5);
 }
 
 static int64_t map_host_device(struct tracer *tr, struct task *t)
@@ -1335,9 +1436,7 @@ static int64_t map_host_device(struct tracer *tr, struct task *t)
 	/* MAP_SYNC and its like, which natively are the device's to refuse. */
 	if ((flags & MAP_TYPE) == MAP_SHARED_VALIDATE && flags & MAP_SYNC)
 		return -EOPNOTSUPP;
-	err = shadow_ready(tr, t);
-	if (!err)
-		err = request_device(tr, t, &m, &d);
+	err = request_device(tr, t, &m, &d);
 	if (err)
 		return err;
 	return mapped_device(tr, t, d.file,
@@ -1351,6 +1450,18 @@ static const struct region *find_device(const struct mm *mm, struct range at)
 	const struct region *r = mm_find(mm, at.start);
 
 	return r && r->start <= at.start && r->kind == REGION_FILE ? r : NULL;
+}
+
+/* The first device in a range, or at its start if it is empty; or NULL. */
+static const struct region *any_device(const struct mm *mm, struct range at)
+{
+	const struct region *r = mm_find(mm, at.start);
+
+	at.end = max_u64(at.end, at.start + 1);
+	for (; r && r < mm->v + mm->n && r->start < at.end; r++)
+		if (r->kind == REGION_FILE)
+			return r;
+	return NULL;
 }
 
 /* A larger part of the same device, where mremap(2) would have it. */
@@ -1448,7 +1559,9 @@ static void forget_memory(struct tracer *tr, struct task *t, uint64_t start,
 	}
 }
 
-static int64_t map_host_file(struct tracer *tr, struct task *t, bool shared)
+/* device: its regions are what they have to be already. */
+static int64_t map_host_file(struct tracer *tr, struct task *t, bool shared,
+			     bool *device)
 {
 	const int access = files_get(t->proc->files, (int)t->args[4])->flags &
 			   O_ACCMODE;
@@ -1460,6 +1573,12 @@ static int64_t map_host_file(struct tracer *tr, struct task *t, bool shared)
 		return -EACCES;
 	if (fuse_file(tr, t, (int)t->args[4]))
 		return -ENODEV;
+	r = shadow_ready(tr, t);
+	if (r)
+		return r;
+	if (is_host_zero(tr, t))
+		return map_zeros(tr, t);
+	*device = shared;
 	if (shared)
 		return map_host_device(tr, t);
 	copy = fd_fetch(tr, t, (int)t->args[4]);
@@ -1502,11 +1621,8 @@ static int64_t map_private_file(struct tracer *tr, struct task *t)
 	if (what == MAPPED_FILE && t->args[2] & PROT_WRITE &&
 	    t->args[5] % PAGE_BYTES == 0)
 		return map_file_copy(tr, t);
-	/* /dev/zero: how anonymous memory was had of old. */
 	if (what == MAPPED_ZEROS)
-		return task_native(tr, t, SYS_mmap, t->args[0], t->args[1],
-				   t->args[2], t->args[3] | MAP_ANONYMOUS,
-				   ~0ULL, 0);
+		return map_zeros(tr, t);
 	return task_native_same(tr, t);
 }
 
@@ -1516,7 +1632,7 @@ static void pagemap_mmap(struct tracer *tr, struct task *t)
 	const bool shared = type == MAP_SHARED || type == MAP_SHARED_VALIDATE;
 	const int fd = (int)t->args[4];
 	struct range at;
-	bool device;
+	bool device = false;
 	int64_t r;
 
 	if (!mem_range(t->args[0], t->args[1], &at)) {
@@ -1532,9 +1648,8 @@ static void pagemap_mmap(struct tracer *tr, struct task *t)
 		task_return(tr, t, r);
 		return;
 	}
-	device = shared && !(flags & MAP_ANONYMOUS) && is_host_fd(t, fd);
 	if (!(flags & MAP_ANONYMOUS) && is_host_fd(t, fd))
-		r = map_host_file(tr, t, shared);
+		r = map_host_file(tr, t, shared, &device);
 	else if (!(flags & MAP_ANONYMOUS) && !shared)
 		r = map_private_file(tr, t);
 	else
@@ -1619,9 +1734,14 @@ static void pagemap_madvise(struct tracer *tr, struct task *t)
 static int64_t pagemap_mremap(struct tracer *tr, struct task *t,
 			      struct range old, uint64_t new_len)
 {
+	const struct region *device;
 	int64_t r;
 
-	if (find_device(t->proc->mm, old))
+	device = any_device(t->proc->mm, old);
+	/* As kernels before Linux 6.17 say of more than one mapping. */
+	if (device && (device->start > old.start || device->end < old.end))
+		return -EFAULT;
+	if (device)
 		return old.start < old.end && new_len > old.end - old.start ?
 		       grow_device(tr, t, old, new_len) :
 		       move_device(tr, t, old, new_len);
@@ -1710,6 +1830,59 @@ static int pagemap_setup(struct tracer *tr, struct task *t)
 	return err;
 }
 
+/* The parent's region that a mapping of the window was copied from, or NULL. */
+static const struct region *copied_from(const struct tracer *tr,
+					const struct mm *mm,
+					const struct map_line *line)
+{
+	const struct region *r = find_device(mm, (struct range){ line->start,
+					     line->end });
+	uint64_t at;
+
+	if (!r || r->end < line->end || !r->file->len)
+		return NULL;
+	at = r->file->window + (r->off - r->file->off) +
+	     (line->start - r->start);
+	return line->off - tr->memory.shared.first == at ? r : NULL;
+}
+
+/*
+ * Memory of devices that the child has from the start. What the parent has
+ * unmapped since, in another thread, may be another's by now: it is unmapped
+ * here too, before the child runs.
+ */
+static int inherit_devices(struct tracer *tr, struct task *parent,
+			   struct task *child)
+{
+	struct maps maps = { 0 };
+	int err = maps_read(child->tid, &maps);
+
+	for (size_t i = 0; i < maps.n && !err; i++) {
+		const struct map_line *line = &maps.v[i];
+		const struct region *from;
+		struct region r;
+
+		if (!is_window(&tr->memory, line))
+			continue;
+		from = copied_from(tr, parent->proc->mm, line);
+		if (!from) {
+			task_native(tr, child, SYS_munmap, line->start,
+				    line->end - line->start, 0, 0, 0, 0);
+			continue;
+		}
+		r = *from;
+		r.off += line->start - r.start;
+		r.start = line->start;
+		r.end = line->end;
+		r.prot = line->prot;
+		err = mm_insert(child->proc->mm, &r);
+		if (!err)
+			r.file->refs++;
+	}
+	maps_fini(&maps);
+	return err;
+}
+
 /*
  * The kernel has copied what was pinned, and shares the rest until either side
  * writes: frames that were told of stay the parent's.
@@ -1717,18 +1890,10 @@ static int pagemap_setup(struct tracer *tr, struct task *t)
 static int pagemap_fork(struct tracer *tr, struct task *parent,
 			struct task *child)
 {
-	const struct mm *mm = parent->proc->mm;
-	int err = 0;
+	int err = tr->memory.shared.open ? inherit_devices(tr, parent, child) :
+					   0;
 
 	note(child->proc->mm, PAGE_BYTES, USER_END);
-	/* Devices' memory is the child's from the start. */
-	for (size_t i = 0; i < mm->n && !err; i++) {
-		if (mm->v[i].kind != REGION_FILE)
-			continue;
-		err = mm_insert(child->proc->mm, &mm->v[i]);
-		if (!err)
-			mm->v[i].file->refs++;
-	}
 	return err ? err : mem_fork_slots(tr, parent, child, NULL, 0);
 }
 

@@ -83,7 +83,7 @@ static void end_shadows(struct session *s)
 static void session_free(struct session *s)
 {
 	end_shadows(s);
-	if (s->conf->vm)
+	if (s->conf->windows && windows_has(s->conf->windows, getpid()))
 		windows_end(s->conf->windows, s->conf->vm, &s->conf->place,
 			    getpid());
 	transport_fini(&s->t);
@@ -804,13 +804,36 @@ static struct window_place window_place(const struct serve *conf)
 	return place;
 }
 
-/* What a daemon that was killed has left in the VM. */
+/*
+ * In a process of its own, for the VMM may take its time: what a daemon has left
+ * in it that was killed, or a session (owner), is taken away.
+ */
+static void tidy_windows(const struct serve *conf, pid_t owner)
+{
+	struct window_place place = window_place(conf);
+	pid_t pid = fork();
+
+	if (pid)
+		return;
+	place.fd = fcntl(place.fd, F_DUPFD_CLOEXEC, 0);
+	listener_leave(conf->listener);
+	if (owner)
+		windows_end(conf->windows, conf->vm, &place, owner);
+	else
+		windows_recover(conf->windows, conf->vm, &place);
+	_exit(0);
+}
+
 static void recover_windows(const struct serve *conf)
 {
 	const struct window_place place = window_place(conf);
 
-	if (conf->vm && place.fd >= 0)
-		windows_recover(conf->windows, conf->vm, &place);
+	if (!conf->vm || place.fd < 0 ||
+	    !windows_stray(conf->windows, conf->vm, &place))
+		return;
+	log_info("memory of devices that an earlier daemon has left in the VM is"
+		 " taken away");
+	tidy_windows(conf, 0);
 }
 
 /*
@@ -867,10 +890,10 @@ static void accept_session(struct serve *conf, struct events *ev,
 /* A session that was killed has left what it had in the VM. */
 static void session_ended(const struct serve *conf, pid_t pid)
 {
-	const struct window_place place = window_place(conf);
-
-	if (conf->vm && place.fd >= 0)
-		windows_end(conf->windows, conf->vm, &place, pid);
+	if (conf->vm && windows_has(conf->windows, pid))
+		tidy_windows(conf, pid);
+	else if (windows_has(conf->windows, pid))
+		windows_end(conf->windows, NULL, NULL, pid);
 	listener_ended(conf->listener, pid);
 }
 

@@ -17,6 +17,7 @@
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -595,18 +596,36 @@ int nursery_file(struct nursery *n, uint32_t id, int fd)
 	return 0;
 }
 
+/* A device may be nobody else's as long as it is open. */
+static void take_file(struct shadow *s, uint32_t id)
+{
+	const struct batch_call call = { SYS_close, { MAPPER_FILES + id } };
+	const struct nursery *met cleanup_part = meet(s);
+
+	(void)run_all(s, s->mapper, &call, 1);
+}
+
 /* The number may come to mean another file: mappers must ask again. */
 void nursery_file_drop(struct nursery *n, uint32_t id)
 {
 	struct shadow *s;
+	struct stat st;
 	size_t pos = 0;
+	bool device;
 
 	if (id >= n->nfiles)
 		return;
+	device = fstat(n->files[id], &st) == 0 && !S_ISREG(st.st_mode);
 	close_fd(&n->files[id]);
-	while ((s = idmap_next(&n->shadows, &pos)))
-		if (id < s->nfiles)
-			s->files[id / 8] &= (uint8_t)~(1u << (id % 8));
+	while ((s = idmap_next(&n->shadows, &pos))) {
+		const uint8_t bit = (uint8_t)(1u << (id % 8));
+
+		if (id >= s->nfiles || !(s->files[id / 8] & bit))
+			continue;
+		s->files[id / 8] &= (uint8_t)~bit;
+		if (device)
+			take_file(s, id);
+	}
 }
 
 int nursery_file_fd(const struct nursery *n, uint32_t id)

@@ -186,6 +186,9 @@ static int next_stop(struct remote *r, unsigned int how, enum seen *seen)
 		case SIGSTOP:
 			r->stopped = true;
 			break;
+		case SIGCONT:
+			r->stopped = false;	/* it takes that back */
+			/* fallthrough */
 		default:
 			remote_hold(r);
 			sig = (void *)(uintptr_t)WSTOPSIG(r->status);

@@ -39,11 +39,8 @@ static const uint8_t call_code[] = { 0x0f, 0x05, 0xc3 };  /* syscall; ret */
 static const uint8_t return_code[] = { 0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0,
 				       0x0f, 0x05 };
 
-struct code {
-	uint64_t call, back;	/* 0: not found */
-};
-
-static void find_in(pid_t pid, const struct map_line *line, struct code *code)
+static void find_in(pid_t pid, const struct map_line *line,
+		    struct inject_code *code)
 {
 	const size_t len = line->end - line->start;
 	void *buf cleanup_free = len <= SEARCH_MAX ? malloc(len) : NULL;
@@ -65,13 +62,28 @@ static void find_in(pid_t pid, const struct map_line *line, struct code *code)
 		code->back = line->start + (uint64_t)(at - (uint8_t *)buf);
 }
 
+static bool has_code(pid_t pid, uint64_t at, const uint8_t *want, size_t len)
+{
+	uint8_t buf[16];
+	struct iovec here = { buf, len };
+	struct iovec there = { (void *)(uintptr_t)at, len };
+
+	return process_vm_readv(pid, &here, 1, &there, 1, 0) == (ssize_t)len &&
+	       memcmp(buf, want, len) == 0;
+}
+
 /* In libraries first, which are mapped behind the program and are smaller. */
-static int find_code(pid_t pid, struct code *code)
+static int find_code(pid_t pid, struct inject_code *code)
 {
 	struct maps maps;
-	int err = maps_read(pid, &maps);
+	int err;
 
-	*code = (struct code){ 0, 0 };
+	if (code->pid == pid &&
+	    has_code(pid, code->call, call_code, sizeof(call_code)) &&
+	    has_code(pid, code->back, return_code, sizeof(return_code)))
+		return 0;
+	*code = (struct inject_code){ .pid = pid };
+	err = maps_read(pid, &maps);
 	if (err)
 		return err;
 	for (size_t i = maps.n; i-- > 0 && !(code->call && code->back);) {
@@ -198,13 +210,47 @@ static struct frame frame_of(struct user_regs_struct r, uint64_t mask,
 	};
 }
 
-/* From low to high: room, frame, and the state of the FPU. */
-static int lay_out(struct inject *in, const struct code *code, uint64_t *rsp)
+/* A frame that leads to a call, and from there to the next frame. */
+static struct frame undo_frame(const struct inject *in, const struct frame *last,
+			       int i)
 {
+	struct frame f = *last;
+
+	f.rip = in->remote.insn;
+	f.rsp = in->undos + (uint64_t)(i + 1) * sizeof(f);
+	f.rax = UINT64_MAX;	/* ENOSYS */
+	f.fpstate = 0;
+	f.uc_flags &= ~(uint64_t)UC_FP_XSTATE_;
+	return f;
+}
+
+void inject_undo(const struct inject *in, int i, uint64_t nr, uint64_t arg0,
+		 uint64_t arg1)
+{
+	const uint64_t at = in->undos + (uint64_t)i * sizeof(struct frame);
+	const uint64_t args[2] = { arg0, arg1 }, rax = nr ? nr : UINT64_MAX;
+
+	_Static_assert(offsetof(struct frame, rsi) ==
+		       offsetof(struct frame, rdi) + 8, "args");
+	/* Never one's number with another's arguments. */
+	(void)inject_write(in, at + offsetof(struct frame, rax),
+			   &(uint64_t){ UINT64_MAX }, 8);
+	(void)inject_write(in, at + offsetof(struct frame, rdi), args,
+			   sizeof(args));
+	(void)inject_write(in, at + offsetof(struct frame, rax), &rax, 8);
+}
+
+/*
+ * From low to high: room, the frames that undo, the one that leads back, and the
+ * state of the FPU.
+ */
+static int lay_out(struct inject *in, const struct inject_code *code,
+		   uint64_t *rsp)
+{
+	struct frame frames[INJECT_UNDOS + 1], *last = &frames[INJECT_UNDOS];
 	uint8_t x[XSTATE_MAX + 8];
 	struct iovec iov = { x, XSTATE_MAX };
 	const pid_t tid = in->remote.tid;
-	struct frame frame;
 	uint64_t mask, at;
 	size_t len;
 	int err;
@@ -215,11 +261,13 @@ static int lay_out(struct inject *in, const struct code *code, uint64_t *rsp)
 		return -errno;
 	len = finish_xstate(x, iov.iov_len);
 	at = (in->regs.rsp - RED_ZONE - len) & ~(uint64_t)(XSTATE_ALIGN - 1);
-	frame = frame_of(in->regs, mask, code->back, at);
-	*rsp = (at - sizeof(frame)) & ~15ULL;
+	*last = frame_of(in->regs, mask, code->back, at);
+	*rsp = in->undos = (at - sizeof(frames)) & ~15ULL;
+	for (int i = 0; i < INJECT_UNDOS; i++)
+		frames[i] = undo_frame(in, last, i);
 	in->room = *rsp - INJECT_ROOM;
 	err = inject_write(in, at, x, len);
-	return err ? err : inject_write(in, *rsp, &frame, sizeof(frame));
+	return err ? err : inject_write(in, *rsp, frames, sizeof(frames));
 }
 
 /* --- stopping ------------------------------------------------------------- */
@@ -267,11 +315,11 @@ static int stop(struct inject *in, char *err)
 	return vm_fail(err, -ESRCH, "the VMM (process %d) has ended", pid);
 }
 
-int inject_begin(struct inject *in, pid_t pid, char err[VM_ERR_MAX])
+int inject_begin(struct inject *in, pid_t pid, struct inject_code *code,
+		 char err[VM_ERR_MAX])
 {
 	struct user_regs_struct regs;
 	struct proc_status st;
-	struct code code;
 	uint64_t rsp;
 	int rc = proc_status_read(pid, &st);
 
@@ -282,21 +330,21 @@ int inject_begin(struct inject *in, pid_t pid, char err[VM_ERR_MAX])
 	rc = refuse(in, &st, err);
 	if (rc)
 		return rc;
-	if (find_code(pid, &code) < 0)
+	if (find_code(pid, code) < 0)
 		return vm_fail(err, -ENOTSUP, "the VMM (process %d) has no code"
 			       " for our calls: it is not linked with glibc or"
 			       " musl, or may not be read", pid);
 	rc = stop(in, err);
 	if (rc)
 		return rc;
-	in->remote.insn = code.call;
+	in->remote.insn = code->call;
 	rc = remote_get_regs(pid, &in->regs);
 	if (!rc)
-		rc = lay_out(in, &code, &rsp);
+		rc = lay_out(in, code, &rsp);
 	if (!rc) {
 		regs = in->regs;
 		/* Let go now, it comes back at once. */
-		regs.rip = code.call + 2;
+		regs.rip = code->call + 2;
 		regs.rsp = rsp;
 		regs.orig_rax = ~0ULL;
 		rc = remote_set_regs(pid, &regs);
@@ -395,6 +443,15 @@ static int receive(struct inject *in, int sock)
 	return fd;
 }
 
+#define UNDO_FD		0	/* and two for the sockets */
+
+static void close_there(struct inject *in, int undo, int fd)
+{
+	/* From here on the number may be another's. */
+	inject_undo(in, undo, 0, 0, 0);
+	INJECT(in, SYS_close, (uint64_t)fd);
+}
+
 int inject_fd(struct inject *in, int fd)
 {
 	int pair[2], ours cleanup_fd = -1, got;
@@ -406,6 +463,9 @@ int inject_fd(struct inject *in, int fd)
 	got = inject_read(in, in->room, pair, sizeof(pair));
 	if (got)
 		return got;
+	for (int i = 0; i < 2; i++)
+		inject_undo(in, UNDO_FD + 1 + i, SYS_close, (uint64_t)pair[i],
+			    0);
 	ours = peer_of(in, pair[1]);
 	if (ours < 0)
 		got = ours;
@@ -413,7 +473,14 @@ int inject_fd(struct inject *in, int fd)
 		got = -EIO;
 	else
 		got = receive(in, pair[0]);
-	INJECT(in, SYS_close, (uint64_t)pair[0]);
-	INJECT(in, SYS_close, (uint64_t)pair[1]);
+	if (got >= 0)
+		inject_undo(in, UNDO_FD, SYS_close, (uint64_t)got, 0);
+	for (int i = 0; i < 2; i++)
+		close_there(in, UNDO_FD + 1 + i, pair[i]);
 	return got;
+}
+
+void inject_close_fd(struct inject *in, int there)
+{
+	close_there(in, UNDO_FD, there);
 }

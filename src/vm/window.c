@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -29,6 +30,7 @@ struct window {
 
 struct windows {
 	pthread_mutex_t lock;
+	struct inject_code code;
 	/* Behind the last one: a part that was in use is in use again as late
 	 * as can be, for a target may have it that does not know yet that its
 	 * session is over. */
@@ -73,47 +75,68 @@ static void unlock(struct windows *w)
 
 /* --- where the VMM has it -------------------------------------------------- */
 
-static bool is_shared_memory(const struct map_line *line, const struct stat *st)
+/*
+ * The shared memory in the VMM. Its file may be larger than what the VMM has
+ * mapped of it, and what lies behind that is the VMM's own. So the first and the
+ * last page of the mapping are never overlaid: what is between them is the
+ * device's memory, whatever we find there.
+ */
+struct there {
+	struct maps maps;	/* owned */
+	struct stat st;		/* of the file */
+	uint64_t base;		/* of its first byte */
+	uint64_t end;		/* what is below may be overlaid; an offset */
+};
+
+static void there_fini(struct there *t)
 {
-	return line->shared && line->ino == st->st_ino &&
-	       line->dev == st->st_dev;
+	maps_fini(&t->maps);
 }
 
-/*
- * The address of the shared memory's first byte. What lies before the window
- * is never overlaid, so its mapping is there. -ENOENT: there is none, -ENOTUNIQ:
- * or there are several, and only one of them is the device's.
- */
-static int find_base(const struct maps *maps, const struct stat *st,
-		     uint64_t *base)
+static bool is_shared_memory(const struct there *t, const struct map_line *line)
+{
+	return line->shared && line->ino == t->st.st_ino &&
+	       line->dev == t->st.st_dev;
+}
+
+/* -ENOENT: it is not mapped; -ENOTUNIQ: twice, and one is the device's. */
+static int find_mapping(struct there *t, const struct window_place *place)
 {
 	int found = 0;
 
-	for (size_t i = 0; i < maps->n; i++) {
-		const struct map_line *line = &maps->v[i];
-
-		if (!is_shared_memory(line, st) || line->off != 0)
+	for (size_t i = 0; i < t->maps.n; i++) {
+		if (!is_shared_memory(t, &t->maps.v[i]) || t->maps.v[i].off)
 			continue;
-		*base = line->start;
+		t->base = t->maps.v[i].start;
 		found++;
 	}
-	return found == 1 ? 0 : found ? -ENOTUNIQ : -ENOENT;
+	if (found != 1)
+		return found ? -ENOTUNIQ : -ENOENT;
+	for (size_t i = 0; i < t->maps.n; i++) {
+		const struct map_line *line = &t->maps.v[i];
+
+		if (is_shared_memory(t, line) && line->start >= t->base &&
+		    line->off == line->start - t->base)
+			t->end = max_u64(t->end, line->end - t->base);
+	}
+	t->end = min_u64(t->end - PAGE_BYTES, place->end);
+	return 0;
 }
 
 static int locate(const struct vm *vm, const struct window_place *place,
-		  uint64_t *base, char *err)
+		  struct there *t, char *err)
 {
-	struct maps maps = { 0 };
-	struct stat st;
 	int rc;
 
-	if (fstat(place->fd, &st) < 0)
+	*t = (struct there){ .base = 0 };
+	if (fstat(place->fd, &t->st) < 0)
 		return vm_fail(err, -ENODEV, "the shared memory: %s",
 			       strerror(errno));
-	rc = maps_read(vm->seen.pid, &maps);
+	rc = maps_read(vm->seen.pid, &t->maps);
 	if (!rc)
-		rc = find_base(&maps, &st, base);
-	maps_fini(&maps);
+		rc = find_mapping(t, place);
+	if (rc)
+		there_fini(t);
 	if (rc == -ENOTUNIQ)
 		return vm_fail(err, -ENODEV, "the VMM has the shared memory"
 			       " mapped twice: give it one ivshmem device");
@@ -125,28 +148,13 @@ static int locate(const struct vm *vm, const struct window_place *place,
 
 /* --- overlaying ------------------------------------------------------------ */
 
-/* One mmap(2) by the VMM over [at, at + len): 0 or -errno. */
-static int64_t map_own(struct inject *in, uint64_t at, uint64_t len, int prot,
-		       int there, uint64_t off)
+#define UNDO_MAPPING	3	/* beside those of inject_fd() */
+
+static int64_t map_there(struct inject *in, uint64_t at, uint64_t len, int prot,
+			 int there, uint64_t off)
 {
-	int64_t r = INJECT(in, SYS_mmap, at, len, (uint64_t)prot,
-			   MAP_SHARED | MAP_FIXED, (uint64_t)there, off);
-
-	return r == (int64_t)at ? 0 : r < 0 ? r : -EIO;
-}
-
-/* The same, from a file of ours. */
-static int64_t map_ours(struct inject *in, uint64_t at, uint64_t len, int prot,
-			int fd, uint64_t off)
-{
-	int there = inject_fd(in, fd);
-	int64_t r;
-
-	if (there < 0)
-		return there;
-	r = map_own(in, at, len, prot, there, off);
-	INJECT(in, SYS_close, (uint64_t)there);
-	return r;
+	return INJECT(in, SYS_mmap, at, len, (uint64_t)prot,
+		      MAP_SHARED | (at ? MAP_FIXED : 0), (uint64_t)there, off);
 }
 
 static int is_file(pid_t pid, int fd, void *arg)
@@ -163,60 +171,84 @@ static int is_file(pid_t pid, int fd, void *arg)
 }
 
 /*
- * The shared memory again. By the VMM's own descriptor, where it has kept it:
- * then this mapping and those beside it become one again.
+ * The shared memory again: 0 or -errno. By the VMM's own descriptor, where it
+ * has kept it: then this mapping and those beside it become one again.
  */
-static int64_t map_back(struct inject *in, uint64_t at, uint64_t len, int fd,
-			uint64_t off)
+static int map_back(struct inject *in, const struct there *t, int fd,
+		    uint64_t at, uint64_t len)
 {
 	const int prot = PROT_READ | PROT_WRITE;
-	struct stat st;
-	int own = fstat(fd, &st) < 0 ? 0 :
-		  proc_each_fd(in->remote.tid, is_file, &st);
+	struct stat want = t->st;
+	int own = proc_each_fd(in->remote.tid, is_file, &want), ours;
 	int64_t r = -EBADF;
 
 	if (own > 0)
-		r = map_own(in, at, len, prot, own - 1, off);
-	return r ? map_ours(in, at, len, prot, fd, off) : 0;
+		r = map_there(in, t->base + at, len, prot, own - 1, at);
+	if (r == (int64_t)(t->base + at))
+		return 0;
+	ours = inject_fd(in, fd);
+	if (ours < 0)
+		return ours;
+	r = map_there(in, t->base + at, len, prot, ours, at);
+	inject_close_fd(in, ours);
+	return r < 0 ? (int)r : 0;
 }
 
-static int overlay(const struct vm *vm, uint64_t hva, const struct window_map *m,
-		   int prot, char *err)
+/*
+ * Mapped elsewhere first, and moved over the part when that has worked: a
+ * mmap(2) over it that fails may leave a hole.
+ */
+static int64_t move_over(struct inject *in, uint64_t hva, uint64_t len,
+			 int64_t from)
 {
-	struct inject in;
-	int rc = inject_begin(&in, vm->seen.pid, err);
-
-	if (rc)
-		return -ENODEV;
-	rc = (int)map_ours(&in, hva, m->len, prot, m->fd, m->off);
-	inject_end(&in);
-	return rc;
-}
-
-/* The shared memory itself again. */
-static void take_away(const struct vm *vm, const struct window_place *place,
-		      uint64_t at, uint64_t len)
-{
-	char err[VM_ERR_MAX] = "";
-	struct inject in;
-	uint64_t base = 0;
 	int64_t r;
 
-	if (vm_ended(vm))
-		return;
-	r = locate(vm, place, &base, err);
-	if (!r)
-		r = inject_begin(&in, vm->seen.pid, err);
-	if (!r) {
-		r = map_back(&in, base + at, len, place->fd, at);
-		inject_end(&in);
-	}
-	if (r && !vm_ended(vm))
-		log_warn("a device's memory could not be taken from the VM:"
-			 " %s", *err ? err : strerror((int)-r));
+	inject_undo(in, UNDO_MAPPING, SYS_munmap, (uint64_t)from, len);
+	r = INJECT(in, SYS_mremap, (uint64_t)from, len, len,
+		   MREMAP_MAYMOVE | MREMAP_FIXED, hva);
+	inject_undo(in, UNDO_MAPPING, 0, 0, 0);
+	if (r < 0)
+		INJECT(in, SYS_munmap, (uint64_t)from, len);
+	return r;
+}
+
+static int overlay(struct inject *in, const struct there *t,
+		   const struct window_place *place, uint64_t at,
+		   const struct window_map *m, int prot)
+{
+	int there = inject_fd(in, m->fd);
+	int64_t r;
+
+	if (there < 0)
+		return there;
+	r = map_there(in, 0, m->len, prot, there, m->off);
+	inject_close_fd(in, there);
+	if (r < 0)
+		return (int)r;
+	r = move_over(in, t->base + at, m->len, r);
+	if (r >= 0)
+		return 0;
+	(void)map_back(in, t, place->fd, at, m->len);
+	return (int)r;
 }
 
 /* --- what can be overlaid -------------------------------------------------- */
+
+static int refuse_kind(const struct window_map *m, char *err)
+{
+	struct stat st;
+
+	if (fstat(m->fd, &st) < 0)
+		return -errno;
+	if (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode))
+		return vm_fail(err, -ENODEV, "a file of the host cannot be"
+			       " mapped shared: who cuts it would end the VM");
+	if (S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 5))
+		return vm_fail(err, -ENODEV, "/dev/zero gives every mapping"
+			       " memory of its own, which cannot be shared with"
+			       " the VM");
+	return 0;
+}
 
 /*
  * As what it can be mapped, all of it: PROT_ bits or -errno. Memory of devices
@@ -228,16 +260,7 @@ static int probe(const struct window_map *m, char *err)
 	const int access = fcntl(m->fd, F_GETFL) & O_ACCMODE;
 	int prot = access == O_RDWR ? PROT_READ | PROT_WRITE : PROT_READ;
 	void *p = mmap(NULL, m->len, prot, MAP_SHARED, m->fd, (off_t)m->off);
-	struct stat st;
 
-	if (fstat(m->fd, &st) < 0)
-		return -errno;
-	if (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)) {
-		if (p != MAP_FAILED)
-			munmap(p, m->len);
-		return vm_fail(err, -ENODEV, "a file of the host cannot be"
-			       " mapped shared: who cuts it would end the VM");
-	}
 	if (p == MAP_FAILED && prot & PROT_WRITE) {
 		prot = PROT_READ;
 		p = mmap(NULL, m->len, prot, MAP_SHARED, m->fd, (off_t)m->off);
@@ -254,33 +277,31 @@ static int probe(const struct window_map *m, char *err)
 
 /* --- the table ------------------------------------------------------------- */
 
-/* The first free part from `from` on, or false. */
-static bool find_part(const struct windows *w, const struct window_place *place,
-		      uint64_t from, uint64_t len, uint64_t *out)
+/* The first free part of [from, end), or false. */
+static bool find_part(const struct windows *w, uint64_t from, uint64_t end,
+		      uint64_t len, uint64_t *out)
 {
-	uint64_t at = max_u64(from, place->start);
 	bool moved = true;
 
 	while (moved) {
 		moved = false;
-		if (!range_inside(at, len, place->end))
+		if (!range_inside(from, len, end))
 			return false;
 		for (size_t i = 0; i < WINDOWS_MAX; i++) {
 			const struct window *v = &w->v[i];
 
-			if (v->owner && v->at < at + len &&
-			    at < v->at + v->len) {
-				at = v->at + v->len;
+			if (v->owner && v->at < from + len &&
+			    from < v->at + v->len) {
+				from = v->at + v->len;
 				moved = true;
 			}
 		}
 	}
-	*out = at;
+	*out = from;
 	return true;
 }
 
-static struct window *allocate(struct windows *w,
-			       const struct window_place *place,
+static struct window *allocate(struct windows *w, uint64_t start, uint64_t end,
 			       const struct window_map *map)
 {
 	struct window *v = NULL;
@@ -289,8 +310,8 @@ static struct window *allocate(struct windows *w,
 	for (size_t i = 0; i < WINDOWS_MAX && !v; i++)
 		if (!w->v[i].owner)
 			v = &w->v[i];
-	if (!v || (!find_part(w, place, w->next, map->len, &at) &&
-		   !find_part(w, place, 0, map->len, &at)))
+	if (!v || (!find_part(w, max_u64(w->next, start), end, map->len, &at) &&
+		   !find_part(w, start, end, map->len, &at)))
 		return NULL;
 	w->next = at + map->len;
 	v->id = map->id;
@@ -300,26 +321,33 @@ static struct window *allocate(struct windows *w,
 	return v;
 }
 
-static int open_locked(struct windows *w, const struct vm *vm,
-		       const struct window_place *place,
-		       const struct window_map *map, int prot, uint64_t *at,
-		       char *err)
+static int refuse_size(uint64_t start, uint64_t end, uint64_t len, char *err)
 {
-	struct window *v;
-	uint64_t base;
-	int rc = locate(vm, place, &base, err);
+	return vm_fail(err, -ENOMEM, "no %" PRIu64 " KiB are left for a"
+		       " device's memory in the window of %" PRIu64 " KiB:"
+		       " enlarge the memory of the ivshmem device (the size= of"
+		       " its memory backend, or --window with hypercall)",
+		       len >> 10, end > start ? (end - start) >> 10 : 0);
+}
 
-	if (rc)
-		return rc;
-	v = allocate(w, place, map);
+static int open_there(struct windows *w, const struct vm *vm,
+		      const struct window_place *place, const struct there *t,
+		      const struct window_map *map, int prot, uint64_t *at,
+		      char *err)
+{
+	struct window *v = allocate(w, place->start, t->end, map);
+	struct inject in;
+	int rc;
+
 	if (!v)
-		return vm_fail(err, -ENOMEM, "no %" PRIu64 " KiB are left for a"
-			       " device's memory in the window of %" PRIu64
-			       " KiB: enlarge the memory of the ivshmem device"
-			       " (the size= of its memory backend, or --window"
-			       " with hypercall)", map->len >> 10,
-			       (place->end - place->start) >> 10);
-	rc = overlay(vm, base + v->at, map, prot, err);
+		return refuse_size(place->start, t->end, map->len, err);
+	rc = inject_begin(&in, vm->seen.pid, &w->code, err);
+	if (rc) {
+		v->owner = 0;
+		return -ENODEV;
+	}
+	rc = overlay(&in, t, place, v->at, map, prot);
+	inject_end(&in);
 	if (rc)
 		v->owner = 0;
 	else
@@ -331,90 +359,188 @@ int window_open(struct windows *w, const struct vm *vm,
 		const struct window_place *place, const struct window_map *map,
 		uint64_t *at, bool *written, char err[VM_ERR_MAX])
 {
+	struct there t;
 	int prot, rc;
 
 	if (vm->seen.kind != VM_QEMU)
 		return vm_fail(err, -ENODEV, "in User-Mode Linux a device's"
 			       " memory cannot be mapped, for its processes are"
 			       " traced by it and not by us; in QEMU it can");
-	if (place->fd < 0 || place->start >= place->end)
-		return vm_fail(err, -ENODEV, "the memory that --transport names"
-			       " has no room behind its channels for a device's"
-			       " memory: enlarge it");
 	if (map->len == 0 || (map->off | map->len) & (PAGE_BYTES - 1) ||
 	    !range_inside(map->off, map->len, INT64_MAX))
 		return -EINVAL;
+	if (place->fd < 0 || place->start >= place->end ||
+	    map->len > place->end - place->start)
+		return refuse_size(place->start, place->end, map->len, err);
+	rc = refuse_kind(map, err);
+	if (rc)
+		return rc;
 	prot = probe(map, err);
 	if (prot < 0)
 		return prot;
-	lock(w);
-	rc = open_locked(w, vm, place, map, prot, at, err);
-	unlock(w);
 	*written = prot & PROT_WRITE;
+	lock(w);
+	rc = locate(vm, place, &t, err);
+	if (!rc) {
+		rc = open_there(w, vm, place, &t, map, prot, at, err);
+		there_fini(&t);
+	}
+	unlock(w);
 	return rc;
 }
 
-static void close_one(struct window *v, const struct vm *vm,
-		      const struct window_place *place)
+/* --- taking away ------------------------------------------------------------ */
+
+/* Where there is nothing any more, nothing has to be taken away. */
+static int begin(struct windows *w, const struct vm *vm,
+		 const struct window_place *place, struct there *t,
+		 struct inject *in)
 {
-	take_away(vm, place, v->at, v->len);
-	v->owner = 0;
+	char err[VM_ERR_MAX] = "";
+	int rc = locate(vm, place, t, err);
+
+	if (!rc) {
+		rc = inject_begin(in, vm->seen.pid, &w->code, err);
+		if (rc)
+			there_fini(t);
+	}
+	if (rc && !vm_ended(vm))
+		log_warn("a device's memory could not be taken from the VM:"
+			 " %s", err);
+	return rc;
+}
+
+static void finish(struct there *t, struct inject *in)
+{
+	inject_end(in);
+	there_fini(t);
+}
+
+/* Entries that are chosen; those that cannot be taken away stay. */
+static void close_all(struct windows *w, const struct vm *vm,
+		      const struct window_place *place, pid_t owner,
+		      const uint32_t *id)
+{
+	struct there t;
+	struct inject in;
+	bool begun = false;
+
+	lock(w);
+	for (size_t i = 0; i < WINDOWS_MAX; i++) {
+		struct window *v = &w->v[i];
+
+		if (v->owner != owner || (id && v->id != *id))
+			continue;
+		if (vm && !vm_ended(vm)) {
+			if (!begun && begin(w, vm, place, &t, &in) != 0)
+				break;
+			begun = true;
+			if (map_back(&in, &t, place->fd, v->at, v->len) != 0)
+				continue;
+		}
+		v->owner = 0;
+	}
+	if (begun)
+		finish(&t, &in);
+	unlock(w);
 }
 
 void window_close(struct windows *w, const struct vm *vm,
 		  const struct window_place *place, uint32_t id)
 {
-	lock(w);
-	for (size_t i = 0; i < WINDOWS_MAX; i++)
-		if (w->v[i].owner == getpid() && w->v[i].id == id)
-			close_one(&w->v[i], vm, place);
-	unlock(w);
+	close_all(w, vm, place, getpid(), &id);
 }
 
 void windows_end(struct windows *w, const struct vm *vm,
 		 const struct window_place *place, pid_t owner)
 {
-	lock(w);
-	for (size_t i = 0; i < WINDOWS_MAX; i++)
-		if (w->v[i].owner == owner)
-			close_one(&w->v[i], vm, place);
-	unlock(w);
+	close_all(w, vm, place, owner, NULL);
 }
 
-/* Is it somebody's of ours? */
-static bool is_known(const struct windows *w, uint64_t at)
+bool windows_has(const struct windows *w, pid_t owner)
 {
 	for (size_t i = 0; i < WINDOWS_MAX; i++)
-		if (w->v[i].owner && at >= w->v[i].at &&
-		    at < w->v[i].at + w->v[i].len)
+		if (w->v[i].owner == owner)
 			return true;
 	return false;
+}
+
+/* From *at on, the first byte that is nobody's; *end: of what follows it. */
+static bool next_stray(const struct windows *w, uint64_t *at, uint64_t *end)
+{
+	for (size_t i = 0; i < WINDOWS_MAX && *at < *end;) {
+		const struct window *v = &w->v[i++];
+
+		if (!v->owner || *at < v->at || *at >= v->at + v->len)
+			continue;
+		*at = v->at + v->len;
+		i = 0;
+	}
+	for (size_t i = 0; i < WINDOWS_MAX; i++)
+		if (w->v[i].owner && w->v[i].at > *at)
+			*end = min_u64(*end, w->v[i].at);
+	return *at < *end;
+}
+
+/* Something in the window is neither the shared memory nor an entry's. */
+static bool find_stray(const struct windows *w, const struct there *t,
+		       uint64_t start, uint64_t *at, uint64_t *end)
+{
+	for (size_t i = 0; i < t->maps.n; i++) {
+		const struct map_line *line = &t->maps.v[i];
+		const uint64_t from = max_u64(line->start,
+					      t->base + max_u64(start, *at));
+		const uint64_t to = min_u64(line->end, t->base + t->end);
+
+		if (from >= to || is_shared_memory(t, line))
+			continue;
+		*at = from - t->base;
+		*end = to - t->base;
+		if (next_stray(w, at, end))
+			return true;
+		*at = to - t->base;
+	}
+	return false;
+}
+
+bool windows_stray(struct windows *w, const struct vm *vm,
+		   const struct window_place *place)
+{
+	char err[VM_ERR_MAX];
+	uint64_t at = 0, end = 0;
+	bool found = false;
+	struct there t;
+
+	int rc;
+
+	if (vm->seen.kind != VM_QEMU)
+		return false;
+	/* Somebody is at it: another time. */
+	rc = pthread_mutex_trylock(&w->lock);
+	if (rc == EBUSY)
+		return false;
+	if (rc == EOWNERDEAD)
+		pthread_mutex_consistent(&w->lock);
+	if (locate(vm, place, &t, err) == 0) {
+		found = find_stray(w, &t, place->start, &at, &end);
+		there_fini(&t);
+	}
+	unlock(w);
+	return found;
 }
 
 void windows_recover(struct windows *w, const struct vm *vm,
 		     const struct window_place *place)
 {
-	struct maps maps = { 0 };
-	struct stat st;
-	uint64_t base;
+	uint64_t at = 0, end = 0;
+	struct inject in;
+	struct there t;
 
-	if (vm->seen.kind != VM_QEMU || fstat(place->fd, &st) < 0 ||
-	    maps_read(vm->seen.pid, &maps) < 0)
-		return;
 	lock(w);
-	for (size_t i = 0; find_base(&maps, &st, &base) == 0 && i < maps.n;
-	     i++) {
-		const struct map_line *line = &maps.v[i];
-		const uint64_t from = max_u64(line->start, base + place->start);
-		const uint64_t to = min_u64(line->end, base + place->end);
-
-		if (from >= to || is_shared_memory(line, &st) ||
-		    is_known(w, from - base))
-			continue;
-		log_info("a device's memory that an earlier daemon left in the"
-			 " VM is taken away");
-		take_away(vm, place, from - base, to - from);
+	if (begin(w, vm, place, &t, &in) == 0) {
+		for (; find_stray(w, &t, place->start, &at, &end); at = end)
+			(void)map_back(&in, &t, place->fd, at, end - at);
+		finish(&t, &in);
 	}
 	unlock(w);
-	maps_fini(&maps);
 }

@@ -10,17 +10,19 @@
  * leads to the device's page, for any device that mmap(2) works with, and with
  * KVM and TCG alike. The VMM does that itself, made by us (inject.h).
  *
- * One mmap(2) over what is mapped, there as on the way back: there is never a
- * hole. What has been overlaid stands in a table that all processes of a daemon
- * share, from before to after it is so. Who ends takes his own away; what a
- * session leaves that was killed, the daemon takes away; what a daemon leaves,
- * the next one finds in the VMM's memory map (window_recover()).
+ * One mremap(2) over what is mapped, and one mmap(2) on the way back: there is
+ * never a hole. What has been overlaid stands in a table that all processes of a
+ * daemon share, from before to after it is so. Who ends takes his own away; what
+ * a session leaves that was killed, the daemon takes away; what a daemon leaves,
+ * the next one finds in the VMM's memory map (windows_recover()).
  *
- * The VMM must not get a signal for what the guest touches: every page of the
- * device's is looked at before, and what can be had in part is refused. A file,
- * which may be cut by whoever has it, is refused too. A part that the device
- * does not let us write is mapped such that nobody in the guest can either,
- * who has not the whole device there (guest/vmcalls.c).
+ * What the guest touches and the device does not have is a signal that ends the
+ * VMM. So every page of the device's is looked at before, and what can be had in
+ * part is refused, as is a file, which may be cut by whoever has it. What a
+ * device takes away later (a disk that shrinks) cannot be helped: the manual
+ * says so. A part that the device does not let us write is mapped such that
+ * nobody in the guest can write it either who has not the whole of the shared
+ * memory there (guest/vmcalls.c).
  */
 #ifndef VM_WINDOW_H
 #define VM_WINDOW_H
@@ -65,11 +67,18 @@ int window_open(struct windows *w, const struct vm *vm,
 void window_close(struct windows *w, const struct vm *vm,
 		  const struct window_place *place, uint32_t id);
 
-/* windows_end() - take away all that a process of ours has */
+/* windows_has() - has a process of ours anything there? */
+bool windows_has(const struct windows *w, pid_t owner);
+
+/* windows_end() - take away all that it has; vm NULL: it has gone with the VM */
 void windows_end(struct windows *w, const struct vm *vm,
 		 const struct window_place *place, pid_t owner);
 
-/* windows_recover() - what nobody of ours has overlaid is taken away */
+/* windows_stray() - is something overlaid that nobody of ours has? */
+bool windows_stray(struct windows *w, const struct vm *vm,
+		   const struct window_place *place);
+
+/* windows_recover() - it is taken away */
 void windows_recover(struct windows *w, const struct vm *vm,
 		     const struct window_place *place);
 

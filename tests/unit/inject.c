@@ -227,6 +227,7 @@ static _Noreturn void live(struct seen *seen)
 
 static struct seen *seen;
 static pid_t victim;
+static struct inject_code code;
 
 static void start(void)
 {
@@ -278,7 +279,7 @@ static bool map_file(int fd, int end)
 	int64_t r;
 
 #define STEP() do { if (step++ == end) raise(SIGKILL); } while (0)
-	if (inject_begin(&in, victim, err) < 0) {
+	if (inject_begin(&in, victim, &code, err) < 0) {
 		printf("# %s\n", err);
 		return false;
 	}
@@ -288,7 +289,7 @@ static bool map_file(int fd, int end)
 	r = INJECT(&in, SYS_mmap, seen->page, 4096, PROT_READ | PROT_WRITE,
 		   MAP_SHARED | MAP_FIXED, (uint64_t)there, 0);
 	STEP();
-	INJECT(&in, SYS_close, (uint64_t)there);
+	inject_close_fd(&in, there);
 	STEP();
 	inject_end(&in);
 	return there >= 0 && r == (int64_t)seen->page;
@@ -351,6 +352,8 @@ static void kill_round(int fd, int step, long us)
 
 static void test_killed(int fd)
 {
+	const int before = count_fds();
+
 	for (int step = 0; step < 4; step++) {
 		bool good = true;
 
@@ -361,6 +364,7 @@ static void test_killed(int fd)
 		okf(good, "whoever makes it call ends at step %d: it goes on",
 		    step);
 	}
+	ok(count_fds() == before, "with the descriptors that it had");
 }
 
 static void test_killed_any(int fd)
@@ -388,15 +392,16 @@ static void test_refused(void)
 			;
 	}
 	nap(50000);
-	ok(inject_begin(&in, pid, err) == -ENOTSUP && strstr(err, "seccomp"),
+	ok(inject_begin(&in, pid, &code, err) == -ENOTSUP && strstr(err, "seccomp"),
 	   "a process in a sandbox is refused, and told why");
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
-	ok(inject_begin(&in, pid, err) == -ESRCH, "and one that has ended");
+	ok(inject_begin(&in, pid, &code, err) == -ESRCH, "and one that has ended");
 	ptrace(PTRACE_SEIZE, victim, NULL, NULL);
 	pid = fork();
 	if (pid == 0)
-		_exit(inject_begin(&in, victim, err) == -EPERM ? 0 : 1);
+		_exit(inject_begin(&in, victim, &code, err) ==
+		      -EPERM ? 0 : 1);
 	int status = 0;
 	waitpid(pid, &status, 0);
 	ok(status == 0, "and one that somebody traces");
