@@ -11,6 +11,10 @@
  *	bench --memory DIR MIB
  *		times the first call on a file in DIR whose buffer is in MIB
  *		MiB of memory that has been touched
+ *	bench --device DEVICE
+ *		times loads and stores of 64 KiB, 8 bytes at a time, of a block
+ *		device that is mapped and of memory of its own, and how long it
+ *		takes to have a page of the device mapped
  *	bench --startup CMD...
  *		times from fork() to main() of the program that CMD ends with:
  *		CMD... bench --stamp
@@ -46,6 +50,7 @@
 #include <unistd.h>
 
 #define MIB (1 << 20)
+#define SPAN 65536		/* of a device */
 #define ROUNDS 7
 #define ROUND_NS 200000000u
 #define SAMPLES 50000		/* single calls */
@@ -57,6 +62,8 @@ struct ctx {
 	int host;		/* a file of 1 MiB in DIR */
 	int zero;		/* /dev/zero, which is not forwarded */
 	char *mem;		/* 1 MiB */
+	int device;
+	volatile uint64_t *words; /* SPAN bytes, of the device or our own */
 };
 
 struct figure {
@@ -170,6 +177,34 @@ static void map_touched(struct ctx *c)
 	map_touch_unmap(4096);
 }
 
+static void load_words(struct ctx *c)
+{
+	volatile uint64_t *words = c->words;
+
+	for (size_t i = 0; i < SPAN / sizeof(*words); i++)
+		(void)words[i];
+}
+
+static void store_words(struct ctx *c)
+{
+	volatile uint64_t *words = c->words;
+
+	for (size_t i = 0; i < SPAN / sizeof(*words); i++)
+		words[i] = i;
+}
+
+static void map_device(struct ctx *c)
+{
+	char *p = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED,
+		       c->device, 0);
+
+	if (p == MAP_FAILED)
+		fail("mmap of a page of a device");
+	*p = 1;
+	if (munmap(p, 4096))
+		fail("munmap of a page of a device");
+}
+
 static void fork_exec(struct ctx *c)
 {
 	int status;
@@ -195,6 +230,17 @@ static const struct figure figures[] = {
 	{ "mmap_munmap", map_unmap, 500 },
 	{ "mmap_touched", map_touched, 100 },
 	{ "fork_exec", fork_exec, 10 },
+};
+
+static const struct figure of_device[] = {
+	{ "device_load", load_words, 5000 },
+	{ "device_store", store_words, 5000 },
+	{ "device_map", map_device, 500 },
+};
+
+static const struct figure of_own[] = {
+	{ "own_load", load_words, 5000 },
+	{ "own_store", store_words, 5000 },
 };
 
 /* As often as was asked for, unless that takes too long. */
@@ -410,6 +456,30 @@ static int memory(const char *dir, size_t mib)
 	return 0;
 }
 
+static volatile uint64_t *map_span(int flags, int fd)
+{
+	void *p = mmap(NULL, SPAN, PROT_READ | PROT_WRITE, flags, fd, 0);
+
+	if (p == MAP_FAILED)
+		fail("mmap of 64 KiB");
+	return p;
+}
+
+static int device(const char *name)
+{
+	struct ctx c = { .device = open(name, O_RDWR) };
+
+	if (c.device < 0)
+		fail(name);
+	c.words = map_span(MAP_SHARED, c.device);
+	for (size_t i = 0; i < sizeof(of_device) / sizeof(of_device[0]); i++)
+		measure(&of_device[i], &c);
+	c.words = map_span(MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	for (size_t i = 0; i < sizeof(of_own) / sizeof(of_own[0]); i++)
+		measure(&of_own[i], &c);
+	return 0;
+}
+
 static void open_files(struct ctx *c, const char *dir, char name[PATH_MAX])
 {
 	snprintf(name, PATH_MAX, "%s/bench.data", dir);
@@ -541,6 +611,8 @@ int main(int argc, char **argv)
 		return printf("%" PRIu64 "\n", at) < 0;
 	if (argc == 4 && strcmp(argv[1], "--memory") == 0)
 		return memory(argv[2], strtoul(argv[3], NULL, 10));
+	if (argc == 3 && strcmp(argv[1], "--device") == 0)
+		return device(argv[2]);
 	if (argc > 2 && strcmp(argv[1], "--startup") == 0)
 		return startup(argv + 2);
 	if (argc == 2 && strcmp(argv[1], "--pingpong") == 0)
@@ -551,8 +623,8 @@ int main(int argc, char **argv)
 		return rest(argv[2], (unsigned)strtoul(argv[3], NULL, 10));
 	if (argc == 2 && argv[1][0] != '-')
 		return calls(argv[1]);
-	fprintf(stderr, "usage: bench DIR | --memory DIR MIB | --pingpong |"
-		" --rest DIR SECONDS | --wall NAME CMD... |"
-		" --startup CMD... bench --stamp\n");
+	fprintf(stderr, "usage: bench DIR | --memory DIR MIB |"
+		" --device DEVICE | --pingpong | --rest DIR SECONDS |"
+		" --wall NAME CMD... | --startup CMD... bench --stamp\n");
 	return 125;
 }

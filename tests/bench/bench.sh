@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: MIT
 # bench.sh - what darkshadow costs, as ratios to the same thing done natively
 #
-#	bench.sh [--json] [calls] [rest] [programs]
+#	bench.sh [--json] [calls] [device] [rest] [programs]
 #
 # Without words: all of it. All sides are measured in the same run, in turns:
-# calls and rest PASSES times (3), whole programs PROGRAM_PASSES times (5); a
-# figure is the median over the passes. Environment: BUILD, the build folder,
-# with darkshadow in it and bench/bench or bench; CC where neither is there.
+# calls, device and rest PASSES times (3), whole programs PROGRAM_PASSES times
+# (5); a figure is the median over the passes. Environment: BUILD, the build
+# folder, with darkshadow in it and bench/bench or bench; CC where neither is
+# there.
 #
 # What is measured becomes lines "SIDE NAME NANOSECONDS" in $work/figures. The
 # sides: native, darkshadow, no_patch (where `run` has that option), and for
@@ -20,6 +21,7 @@ guest=${DS_GUEST:-/mnt/ds-host}
 passes=${PASSES:-3}
 rest_s=2
 work=
+loop=
 json=
 parts=
 
@@ -29,6 +31,9 @@ die() {
 }
 
 cleanup() {
+	if [ -n "$loop" ]; then
+		losetup -d "$loop"
+	fi
 	if [ -n "$work" ]; then
 		rm -rf "$work"
 	fi
@@ -53,9 +58,11 @@ find_sides() {
 	fi
 }
 
-# wrap SIDE - run: what comes before the command; dir: where its files are
+# wrap SIDE [RULE] - run: what comes before the command; dir: where its files
+# are, unless it has only what RULE says
 wrap() {
-	run=("$build/darkshadow" run --forward "path:$guest=$work/host")
+	run=("$build/darkshadow" run
+		--forward "${2:-path:$guest=$work/host}")
 	dir=$guest
 	case $1 in
 	native) run=() dir=$work/host ;;
@@ -84,6 +91,24 @@ measure_calls() {
 				note "$side"
 		done
 		"$bench" --pingpong | note native
+	done
+}
+
+# measure_device - memory of a device, mapped
+measure_device() {
+	local pass side
+
+	truncate -s 1M "$work/disk"
+	loop=$(losetup -f --show "$work/disk") || {
+		echo "bench: without figures of a mapped device: no loop" \
+			"device, which takes root" >&2
+		return 0
+	}
+	for ((pass = 0; pass < passes; pass++)); do
+		for side in "${sides[@]}"; do
+			wrap "$side" "dev:$loop"
+			"${run[@]}" "$bench" --device "$loop" | note "$side"
+		done
 	done
 }
 
@@ -164,8 +189,9 @@ main() {
 	for word; do
 		case $word in
 		--json) json=1 ;;
-		calls | rest | programs) parts="$parts $word" ;;
-		*) die "usage: bench.sh [--json] [calls] [rest] [programs]" ;;
+		calls | device | rest | programs) parts="$parts $word" ;;
+		*) die "usage: bench.sh [--json] [calls] [device] [rest] \
+[programs]" ;;
 		esac
 	done
 	[ -x "$build/darkshadow" ] || die "there is no $build/darkshadow: run make"
@@ -177,6 +203,9 @@ main() {
 	find_sides
 	if wants calls; then
 		measure_calls
+	fi
+	if wants device; then
+		measure_device
 	fi
 	if wants rest; then
 		measure_rest

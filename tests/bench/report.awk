@@ -21,6 +21,11 @@ BEGIN {
 	call("mmap_untouched", "mmap and munmap of 1 MiB")
 	call("mmap_munmap", "  a page of it touched")
 	call("mmap_touched", "  all of it touched")
+	call("device_load", "64 KiB loaded from a mapped device")
+	call("own_load", "  from memory of one's own")
+	call("device_store", "64 KiB stored to a mapped device")
+	call("own_store", "  to memory of one's own")
+	call("device_map", "mmap, touch and munmap of a device")
 	call("fork_exec", "fork, exec and wait of /bin/true")
 	call("startup", "start-up to main")
 	call("pingpong", "spinning threads, a round trip")
@@ -37,7 +42,8 @@ BEGIN {
 	kind["idle_cpu"] = "idle"
 	ncalls = split("pread_1 pread_1_p50 pread_1_p99 pread_1m fstat " \
 		"threads_1 threads_8 map_pread getpid read_local " \
-		"mmap_untouched mmap_munmap mmap_touched fork_exec startup " \
+		"mmap_untouched mmap_munmap mmap_touched device_load own_load " \
+		"device_store own_store device_map fork_exec startup " \
 		"pingpong pingpong_p50 pingpong_p99", calls, " ")
 	nprograms = split("find git_status git_large sqlite_10k sqlite_each " \
 		"sqlite_nosync python gcc", programs, " ")

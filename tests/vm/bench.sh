@@ -15,6 +15,7 @@ bench=$BUILD/bench/bench
 guest=${DS_GUEST:-/mnt/ds-host}
 work=$(mktemp -d "${TMPDIR:-/tmp}/ds-bench.XXXXXX")
 daemon=
+loop=
 export DS_VM_DIR=$work/vm
 
 cleanup() {
@@ -22,6 +23,9 @@ cleanup() {
 		kill "$daemon" 2>/dev/null || true
 	fi
 	"$here/vm.sh" kill 2>/dev/null || true
+	if [ -n "$loop" ]; then
+		losetup -d "$loop"
+	fi
 	rm -rf "$work"
 }
 
@@ -68,17 +72,40 @@ memory() {
 	shadowed "$1" "small pages" --huge=0
 }
 
+# of_device VM - of the host's loop device, and of one of the guest's own
+of_device() {
+	local own
+
+	if [ "$1" != qemu ]; then
+		echo "bench.sh: $1: memory of devices cannot be mapped there" >&2
+		return
+	fi
+	# shellcheck disable=SC2016	# $0 is that shell's
+	own=$(in_guest sh -c 'busybox insmod "$0" &&
+		truncate -s 1M /run/ds-local/disk &&
+		losetup -f --show /run/ds-local/disk' \
+		"$BUILD"/vm/cloud/lib/modules/*/kernel/drivers/block/loop.ko)
+	in_guest "$bench" --device "$own" | row "$1" native
+	in_guest "$BUILD/static/darkshadow" run --transport shm \
+		--forward "dev:$loop" -- "$bench" --device "$loop" |
+		row "$1" forwarded
+}
+
 one_machine() {
 	local vm=$1 name=bench-$1
 
 	"$here/vm.sh" start "$vm" --name "$name" --mem 2G
 	"$BUILD/darkshadow" host --vm "$name" --transport "shm:$work/vm/shm" \
-		--allow "path:$guest=$work/host" &
+		--allow "path:$guest=$work/host" \
+		${loop:+--allow "dev:$loop"} &
 	daemon=$!
 	in_guest "$bench" /run/ds-local | row "$vm" native
 	in_guest "$BUILD/static/darkshadow" run --transport shm \
 		--forward "path:$guest=$work/host" -- "$bench" "$guest" |
 		row "$vm" forwarded
+	if [ -n "$loop" ]; then
+		of_device "$vm"
+	fi
 	memory "$vm"
 	kill "$daemon"
 	wait "$daemon" || true
@@ -96,6 +123,15 @@ main() {
 	"$bench" "$work/host" | row host native
 	"$BUILD/darkshadow" run --forward "path:$guest=$work/host" \
 		-- "$bench" "$guest" | row loopback forwarded
+	truncate -s 1M "$work/disk"
+	if loop=$(losetup -f --show "$work/disk"); then
+		"$bench" --device "$loop" | row host native
+		"$BUILD/darkshadow" run --forward "dev:$loop" \
+			-- "$bench" --device "$loop" | row loopback forwarded
+	else
+		echo "bench.sh: without figures of a mapped device: no loop" \
+			"device, which takes root" >&2
+	fi
 	[ $# -gt 0 ] || set -- uml qemu
 	for vm in "$@"; do
 		one_machine "$vm"
