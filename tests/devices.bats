@@ -326,3 +326,24 @@ for i in range(1, 1001):
 	}
 	on_loop mixes
 }
+
+@test "fio verifies what it writes at random to a block device, and so does the host" {
+	command -v fio >/dev/null || skip "fio is not installed"
+	a_loop
+	local size=4m jobs
+
+	[ -z "${DS_VM:-}" ] || size=512k
+	# A process by way of the cache, and a thread that goes past it. A
+	# shadow has no right to empty the cache (invalidate), and /sys tells
+	# of the guest's disks (disk_util).
+	jobs=(--size="$size" --ioengine=psync --bs=4k --rw=randwrite
+		--verify=crc32c --verify_state_save=0 --invalidate=0
+		--disk_util=0 --name=cached
+		--name=direct --offset=8m --direct=1 --thread)
+	verifies() {
+		ds -f "dev:/dev/ds-block=$LOOP" -- \
+			fio --filename=/dev/ds-block "${jobs[@]}" &&
+			fio --filename="$LOOP" --verify_only "${jobs[@]}"
+	}
+	on_loop verifies
+}
