@@ -175,7 +175,9 @@ void call_close(struct tracer *tr, struct task *t)
 /* --- descriptors that other calls make ---------------------------------------- */
 
 #define MADE_WINDOW	64	/* numbers that are looked at together */
-#define LOOKS_MAX	1000
+#define LOOK_SECONDS	10	/* a thread on its way is not run for long */
+#define LOOK_PAUSE_NS	20000
+#define LOOK_PAUSE_MAX_NS 2000000
 
 /*
  * Of a descriptor on its way to another number, too (SLOT_OPEN, SLOT_CLOSE), there
@@ -188,6 +190,11 @@ void call_close(struct tracer *tr, struct task *t)
 typedef bool (*slot_fn)(struct tracer *tr, struct task *t, struct slot *s,
 			int index, void *ctx);
 
+static bool is_mover(const struct slot *s)
+{
+	return s->op != SLOT_CALL && s->op != SLOT_MAKES;
+}
+
 /* true: of one of them fn says so, of requests that are on the way or were. */
 static bool any_mover(struct tracer *tr, const struct files *files, slot_fn fn,
 		      void *ctx)
@@ -198,14 +205,12 @@ static bool any_mover(struct tracer *tr, const struct files *files, slot_fn fn,
 	while ((t = idmap_next(&tr->tasks, &pos))) {
 		if (t->proc->files != files)
 			continue;
-		if (t->slot && t->slot->op != SLOT_CALL &&
-		    t->slot->op != SLOT_MAKES &&
+		if (t->slot && is_mover(t->slot) &&
 		    fn(tr, t, t->slot, t->slot_index, ctx))
 			return true;
 		for (int i = 0; t->tid == t->proc->pid && i < t->proc->nlanes;
 		     i++)
-			if (t->proc->lanes[i]->op != SLOT_CALL &&
-			    t->proc->lanes[i]->op != SLOT_MAKES &&
+			if (is_mover(t->proc->lanes[i]) &&
 			    fn(tr, t, t->proc->lanes[i], LANE_FIRST + i, ctx))
 				return true;
 	}
@@ -264,21 +269,27 @@ static int look_at_fds(struct tracer *tr, struct task *t, int fd, uint64_t *open
 static int look_at_rest(struct tracer *tr, struct task *t, int fd,
 			uint64_t *open)
 {
-	const struct timespec pause = { .tv_nsec = 20000 };
+	const double limit = now_seconds() + LOOK_SECONDS;
+	struct timespec pause = { .tv_nsec = LOOK_PAUSE_NS };
 	const struct files *files = t->proc->files;
 
-	for (int i = 0; i < LOOKS_MAX; i++) {
+	while (now_seconds() < limit) {
 		uint64_t before = 0, after = 0;
+		bool moving;
 		int err;
 
 		any_mover(tr, files, add_progress, &before);
 		err = look_at_fds(tr, t, fd, open);
 		if (err)
 			return err;
+		moving = any_mover(tr, files, is_moving, NULL);
+		/* Last: one that has arrived since the look was not there. */
 		any_mover(tr, files, add_progress, &after);
-		if (before == after && !any_mover(tr, files, is_moving, NULL))
+		if (before == after && !moving)
 			return 0;
 		nanosleep(&pause, NULL);
+		pause.tv_nsec = (long)min_u64(2 * (uint64_t)pause.tv_nsec,
+					      LOOK_PAUSE_MAX_NS);
 	}
 	return -EBUSY;
 }
@@ -345,6 +356,8 @@ int64_t adopt_descriptors(struct tracer *tr, struct task *t, int64_t result)
 		log_warn("process %d: descriptors that the host has made could"
 			 " not be looked for: %s", t->proc->pid,
 			 strerror(-err));
+	if (err && result >= SHADOW_FD_BASE)
+		result = -EMFILE;
 	stub_set_makes(tr, t->proc);
 	return result;
 }
