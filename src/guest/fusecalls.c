@@ -176,7 +176,7 @@ static int request(struct tracer *tr, struct task *t, uint32_t type,
 
 static int mount_fuse(struct tracer *tr, struct task *t, struct msg_mount *m)
 {
-	struct place place;
+	struct place place = { .kind = PLACE_LOCAL };
 	char *name;
 	int err = read_text(t, t->args[0], m->source, sizeof(m->source));
 
@@ -205,7 +205,7 @@ static int mount_fuse(struct tracer *tr, struct task *t, struct msg_mount *m)
 void call_mount(struct tracer *tr, struct task *t)
 {
 	struct msg_mount m = { .shadow = 0 };
-	char type[80], options[OPTIONS_MAX];
+	char type[80] = "", options[OPTIONS_MAX] = "";
 	int err;
 
 	if (!rules_has(&tr->rules, RULE_FUSE) ||
@@ -232,7 +232,7 @@ void call_umount(struct tracer *tr, struct task *t)
 {
 	const bool follow = !(t->args[1] & 8);	/* UMOUNT_NOFOLLOW */
 	struct msg_mount m = { .shadow = 0 };
-	struct place place;
+	struct place place = { .kind = PLACE_LOCAL };
 	int err;
 
 	if (!tr->nfuse || find_place(tr, t, t->args[0], follow, &place) < 0 ||

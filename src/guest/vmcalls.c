@@ -1222,7 +1222,7 @@ static int open_shared(struct tracer *tr)
 {
 	struct shared_device *d = &tr->memory.shared;
 	const char *path = tr->client.t.memory;
-	struct stat st;
+	struct stat st = { .st_ino = 0 };
 	int err;
 
 	if (d->open)

@@ -193,29 +193,28 @@ static void job_free(struct job *j)
 	munmap(j, sizeof(*j));
 }
 
-/* The child writes there, too. */
-static int job_new(struct job **out, struct shadow *s,
-		   const struct msg_mount *m)
+/* The child writes there, too. NULL: *err says why. */
+static struct job *job_new(struct shadow *s, const struct msg_mount *m,
+			   int *err)
 {
 	struct job *j = mmap(NULL, sizeof(*j), PROT_READ | PROT_WRITE,
 			     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	struct proc_status st = { .uid = 0 };
-	int err;
 
+	*err = -ENOMEM;
 	if (j == MAP_FAILED)
-		return -errno;
+		return NULL;
 	*j = (struct job){ .shadow = s, .m = m, .fuse = -1 };
-	err = proc_status_read(s->leader, &st);
+	*err = proc_status_read(s->leader, &st);
 	j->uid = st.uid;
 	j->gid = st.gid;
 	j->dir = shadow_getfd(s, (int)m->dir);
-	if (!err && j->dir < 0)
-		err = j->dir;
-	if (err)
-		job_free(j);
-	else
-		*out = j;
-	return err;
+	if (!*err && j->dir < 0)
+		*err = j->dir;
+	if (!*err)
+		return j;
+	job_free(j);
+	return NULL;
 }
 
 static bool is_fuse(int fd)
@@ -230,9 +229,12 @@ int fuse_mount(struct fuse_mounts *mounts, struct shadow *s,
 	       const struct msg_mount *m)
 {
 	struct job *j;
-	int err = mounts->n == FUSE_MOUNTS_MAX ? -ENOSPC : job_new(&j, s, m);
+	int err;
 
-	if (err)
+	if (mounts->n == FUSE_MOUNTS_MAX)
+		return -ENOSPC;
+	j = job_new(s, m, &err);
+	if (!j)
 		return err;
 	j->fuse = shadow_getfd(s, (int)m->fuse);
 	if (j->fuse < 0)
@@ -248,11 +250,11 @@ int fuse_mount(struct fuse_mounts *mounts, struct shadow *s,
 int fuse_umount(struct fuse_mounts *mounts, struct shadow *s,
 		const struct msg_mount *m)
 {
-	struct job *j;
-	int err = job_new(&j, s, m), id;
+	int err, id;
+	struct job *j = job_new(s, m, &err);
 	size_t i;
 
-	if (err)
+	if (!j)
 		return err;
 	id = mount_of(j->dir);
 	for (i = 0; i < mounts->n && mounts->ids[i] != id; i++)

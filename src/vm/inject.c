@@ -244,8 +244,7 @@ void inject_undo(const struct inject *in, int i, uint64_t nr, uint64_t arg0,
  * From low to high: room, the frames that undo, the one that leads back, and the
  * state of the FPU.
  */
-static int lay_out(struct inject *in, const struct inject_code *code,
-		   uint64_t *rsp)
+static int lay_out(struct inject *in, const struct inject_code *code)
 {
 	struct frame frames[INJECT_UNDOS + 1], *last = &frames[INJECT_UNDOS];
 	uint8_t x[XSTATE_MAX + 8];
@@ -262,12 +261,13 @@ static int lay_out(struct inject *in, const struct inject_code *code,
 	len = finish_xstate(x, iov.iov_len);
 	at = (in->regs.rsp - RED_ZONE - len) & ~(uint64_t)(XSTATE_ALIGN - 1);
 	*last = frame_of(in->regs, mask, code->back, at);
-	*rsp = in->undos = (at - sizeof(frames)) & ~15ULL;
+	in->undos = (at - sizeof(frames)) & ~15ULL;
 	for (int i = 0; i < INJECT_UNDOS; i++)
 		frames[i] = undo_frame(in, last, i);
-	in->room = *rsp - INJECT_ROOM;
+	in->room = in->undos - INJECT_ROOM;
 	err = inject_write(in, at, x, len);
-	return err ? err : inject_write(in, *rsp, frames, sizeof(frames));
+	return err ? err : inject_write(in, in->undos, frames,
+					sizeof(frames));
 }
 
 /* --- stopping ------------------------------------------------------------- */
@@ -320,7 +320,6 @@ int inject_begin(struct inject *in, pid_t pid, struct inject_code *code,
 {
 	struct user_regs_struct regs;
 	struct proc_status st;
-	uint64_t rsp;
 	int rc = proc_status_read(pid, &st);
 
 	*in = (struct inject){ .remote = { .tid = pid } };
@@ -340,12 +339,12 @@ int inject_begin(struct inject *in, pid_t pid, struct inject_code *code,
 	in->remote.insn = code->call;
 	rc = remote_get_regs(pid, &in->regs);
 	if (!rc)
-		rc = lay_out(in, code, &rsp);
+		rc = lay_out(in, code);
 	if (!rc) {
 		regs = in->regs;
 		/* Let go now, it comes back at once. */
 		regs.rip = code->call + 2;
-		regs.rsp = rsp;
+		regs.rsp = in->undos;
 		regs.orig_rax = ~0ULL;
 		rc = remote_set_regs(pid, &regs);
 	}

@@ -178,6 +178,135 @@ static void again(void)
 	sys(close(fd));
 }
 
+static volatile bool enough;
+
+/* Maps and unmaps one page after the other. */
+static void *keeps_mapping(void *arg)
+{
+	const int fd = *(int *)arg;
+
+	for (unsigned int i = 0; !enough; i++) {
+		uint8_t *p = map_fd(fd, NULL, 1, (off_t)(i % 64 * PAGE),
+				    MAP_SHARED);
+
+		sys(munmap(p, PAGE));
+	}
+	return NULL;
+}
+
+/* What it is mapped by is nobody else's descriptor meanwhile. */
+static void descriptor(void)
+{
+	int fd = open_block(), want = (int)sys(dup(0));
+	char link[PATH_MAX], name[64];
+	pthread_t thread;
+
+	sys(close(want));
+	same(pthread_create(&thread, NULL, keeps_mapping, &fd), 0);
+	for (int i = 0; i < fewer(20000); i++) {
+		int copy = dup(want);
+		ssize_t n;
+
+		if (copy < 0)
+			continue;
+		snprintf(name, sizeof(name), "/proc/self/fd/%d", copy);
+		n = sys(readlink(name, link, sizeof(link) - 1));
+		link[n] = '\0';
+		check(!strstr(link, "resource"), "%s has been had", link);
+		sys(close(copy));
+	}
+	enough = true;
+	same(pthread_join(thread, NULL), 0);
+	sys(close(fd));
+}
+
+/* What is mapped in this process, by its name; or NULL. */
+static const uint8_t *find_mapping(const char *name)
+{
+	FILE *maps = fopen("/proc/self/maps", "r");
+	char line[PATH_MAX + 128];
+	unsigned long start = 0;
+
+	check(maps, "/proc/self/maps: %s", strerror(errno));
+	while (!start && fgets(line, sizeof(line), maps))
+		if (strstr(line, name))
+			sscanf(line, "%lx", &start);
+	fclose(maps);
+	return (const uint8_t *)start;
+}
+
+/*
+ * A child that has inherited a mapping has the device's page there, whatever
+ * its parent's other thread does meanwhile.
+ */
+static void forks(void)
+{
+	const char *name = victim_shadowed() ? "resource2" :
+			   getenv("VICTIM_BLOCK");
+	int fd = open_block();
+	pthread_t thread;
+
+	for (int i = 0; i < 64; i++)
+		same(pwrite(fd, "PAGE", 4, (off_t)(i * PAGE)), 4);
+	same(pthread_create(&thread, NULL, keeps_mapping, &fd), 0);
+	for (int i = 0; i < fewer(300); i++) {
+		pid_t pid;
+
+		spawned(pid) {
+			const uint8_t *p = find_mapping(name);
+
+			for (int look = 0; p && look < 5; look++) {
+				same(memcmp(p, "PAGE", 4), 0);
+				nap_ms(2);
+			}
+		}
+		reap(pid);
+	}
+	enough = true;
+	same(pthread_join(thread, NULL), 0);
+	sys(close(fd));
+}
+
+/* Unmapped and closed, it is nobody's: the next may have it alone. */
+static void alone(void)
+{
+	for (int i = 0; i < 3; i++) {
+		int fd = (int)sys(open(getenv("VICTIM_BLOCK"), O_RDWR |
+				       O_EXCL));
+		uint8_t *p = map_fd(fd, NULL, 1, 0, MAP_SHARED), byte;
+
+		p[0] = (uint8_t)i;
+		same(pread(fd, &byte, 1, 0), 1);
+		same(byte, i);
+		sys(munmap(p, PAGE));
+		sys(close(fd));
+	}
+}
+
+/* Every mapping of /dev/zero has memory of its own. */
+static void zeros(void)
+{
+	const char *name = getenv("VICTIM_ZERO");
+	int fd = (int)sys(open(name ? name : "/dev/zero", O_RDWR));
+	uint8_t *p = map_fd(fd, NULL, 2, 0, MAP_SHARED);
+	uint8_t *q = map_fd(fd, NULL, 1, 0, MAP_PRIVATE);
+	pid_t pid;
+
+	memset(p, 'p', 2 * PAGE);
+	same(q[0], 0);
+	same(pread(fd, p + PAGE - 4, 8, 0), 8);
+	same(p[PAGE - 5], 'p');
+	same(p[PAGE - 4], 0);
+	same(p[PAGE + 4], 'p');
+	spawned(pid)
+		p[0] = 'c';
+	reap(pid);
+	same(p[0], 'c');
+	sys(munmap(p, 2 * PAGE));
+	sys(munmap(q, PAGE));
+	sys(close(fd));
+}
+
 static uint64_t number(const char *name, uint64_t unset)
 {
 	const char *value = getenv(name);
@@ -324,8 +453,9 @@ int main(int argc, char **argv)
 {
 	static const struct victim_case cases[] = {
 		CASE(shares), CASE(lives), CASE(inherited), CASE(calls),
-		CASE(read_only), CASE(again), CASE(once), CASE(live),
-		CASE(stress), CASE(for_ever),
+		CASE(read_only), CASE(again), CASE(descriptor), CASE(forks),
+		CASE(alone), CASE(zeros), CASE(once), CASE(live), CASE(stress),
+		CASE(for_ever),
 	};
 
 	return VICTIM_MAIN(argc, argv, cases);
