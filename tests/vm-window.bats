@@ -3,8 +3,9 @@
 # vm-window.bats - memory of the host's devices in the memory of a machine, and
 # what becomes of it when either side is killed
 
-# What is in single quotes is for the guest's shell; bats sets output.
-# shellcheck disable=SC2016,SC2154
+# What is in single quotes is for the guest's shell; bats sets output; a test is a
+# process of its own.
+# shellcheck disable=SC2016,SC2030,SC2031,SC2154
 
 load helpers
 
