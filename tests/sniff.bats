@@ -54,6 +54,21 @@ path:$LOCALDIR/other:ro" ]
 	[ "$POLICY" = "path:$LOCALDIR/real:ro" ]
 }
 
+@test "more requests than a list may have are no list, and the policy is one" {
+	[ -w /dev/kvm ] || skip "this user may not open /dev/kvm"
+	run -0 sniff /usr/bin/python3 -c '
+import fcntl, os
+fd = os.open("/dev/kvm", os.O_RDONLY)
+for n in range(70):
+    try:
+        fcntl.ioctl(fd, 0x7000 + 2 * n)
+    except OSError:
+        pass'
+	grep -qx dev:/dev/kvm:ro "$TESTDIR/policy"
+	grep -q "^# more requests than a list may have" "$TESTDIR/policy"
+	"$DARKSHADOW" run --policy "$TESTDIR/policy" -- true
+}
+
 @test "a socket of the network is net" {
 	sniff /usr/bin/python3 -c 'import socket; socket.socket()'
 	grep -qx net <<<"$POLICY"

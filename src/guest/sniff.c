@@ -217,17 +217,10 @@ void sniff_call(struct sniffer *s, struct tracer *tr, struct task *t,
 
 /* --- the policy ---------------------------------------------------------- */
 
-static bool is_below(const char *name, const char *dir)
-{
-	const size_t n = strlen(dir);
-
-	return strncmp(name, dir, n) == 0 && (name[n] == '/' || !name[n]);
-}
-
 static bool any_below(const char *name, const char *const *dirs)
 {
 	for (; *dirs; dirs++)
-		if (is_below(name, *dirs))
+		if (rules_below(*dirs, name))
 			return true;
 	return false;
 }
@@ -326,7 +319,7 @@ static void drop_covered(struct policy *p)
 	for (size_t i = 0; i < p->n; i++)
 		for (size_t k = p->n; k-- > i + 1;)
 			if (!p->v[i]->device && !p->v[k]->device &&
-			    is_below(p->v[k]->name, p->v[i]->name) &&
+			    rules_below(p->v[i]->name, p->v[k]->name) &&
 			    (p->v[i]->writes || !p->v[k]->writes))
 				drop(p, k);
 }
@@ -357,8 +350,12 @@ static int by_number(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static void write_requests(FILE *f, const struct use *u,
-			   const struct requests *more)
+/*
+ * The requests that were seen, as ranges; those of descriptors without a name of
+ * their own, too. false: there are more than a rule can have.
+ */
+static bool find_ranges(const struct use *u, const struct requests *more,
+			struct request_range *ranges, size_t *n)
 {
 	struct requests all = { 0 };
 
@@ -368,32 +365,62 @@ static void write_requests(FILE *f, const struct use *u,
 		add_request(&all, more->v[i]);
 	if (all.n)
 		qsort(all.v, all.n, sizeof(*all.v), by_number);
-	fprintf(f, ":ioctl=%s", all.n ? "" : "none");
-	for (size_t i = 0, k; i < all.n; i = k) {
-		for (k = i + 1; k < all.n && all.v[k] == all.v[k - 1] + 1; k++)
-			;
-		fprintf(f, "%s%#x", i ? "," : "", all.v[i]);
-		if (k > i + 1)
-			fprintf(f, "-%#x", all.v[k - 1]);
+	*n = 0;
+	for (size_t i = 0; i < all.n; i++) {
+		if (*n && all.v[i] == ranges[*n - 1].last + 1) {
+			ranges[*n - 1].last = all.v[i];
+		} else if (*n < RULE_REQUESTS_MAX) {
+			ranges[(*n)++] = (struct request_range){ all.v[i],
+								 all.v[i] };
+		} else {
+			free(all.v);
+			return false;
+		}
 	}
 	free(all.v);
+	return true;
+}
+
+static void write_rule(const struct use *u, const struct requests *more,
+		       FILE *f)
+{
+	struct request_range ranges[RULE_REQUESTS_MAX];
+	struct rule rule = { .kind = u->device ? RULE_DEV : RULE_PATH,
+			     .ro = !u->writes, .requests = ranges,
+			     .guest = u->name, .host = u->name };
+	char text[MSG_RULE_MAX];
+
+	rule.limited = u->device && find_ranges(u, more, ranges,
+						&rule.nrequests);
+	if (!rule.limited)
+		rule.nrequests = 0;
+	if (u->device && !rule.limited)
+		fprintf(f, "# more requests than a list may have (%d ranges):"
+			" all are allowed\n", RULE_REQUESTS_MAX);
+	if (rules_format(&rule, text, sizeof(text)) < (int)sizeof(text))
+		fprintf(f, "%s\n", text);
+	else
+		fprintf(f, "# a name that is too long for a rule: %s\n",
+			u->name);
+}
+
+/* On one line, whatever is in it. */
+static void write_words(char **words, FILE *f)
+{
+	for (; *words; words++) {
+		fputc(' ', f);
+		for (const char *c = *words; *c; c++)
+			fputc((unsigned char)*c < ' ' ? ' ' : *c, f);
+	}
 }
 
 static void write_policy(const struct policy *p, char **command, FILE *f)
 {
 	fprintf(f, "# What this command used, by darkshadow sniff:\n#");
-	for (; *command; command++)
-		fprintf(f, " %s", *command);
+	write_words(command, f);
 	fprintf(f, "\n");
-	for (size_t i = 0; i < p->n; i++) {
-		const struct use *u = p->v[i];
-
-		fprintf(f, "%s:%s:%s", u->device ? "dev" : "path", u->name,
-			u->writes ? "rw" : "ro");
-		if (u->device)
-			write_requests(f, u, &p->s->unnamed);
-		fprintf(f, "\n");
-	}
+	for (size_t i = 0; i < p->n; i++)
+		write_rule(p->v[i], &p->s->unnamed, f);
 	if (p->s->net)
 		fprintf(f, "net\n");
 	if (p->left_out)

@@ -181,13 +181,11 @@ static int add_rule(struct session *s, const char *text,
 	return r->base ? 0 : -ENOMEM;
 }
 
-/* Is the name below another, whole components? */
 static bool is_below(const char *name, const char *top)
 {
-	size_t len = strcmp(top, "/") == 0 ? 0 : strlen(top);
+	const char *rest = rules_below(top, name);
 
-	return strncmp(name, top, len) == 0 && name[len] == '/' &&
-	       name[len + 1];
+	return rest && *rest;
 }
 
 static bool has_guest(const struct rules *rules, size_t n, const char *guest)

@@ -463,11 +463,7 @@ int rules_format(const struct rule *rule, char *buf, size_t size)
 	return snprintf(buf, size, "?");
 }
 
-/*
- * below() - what follows dir in name, "" or beginning with a slash; NULL
- * where name is neither dir nor below it. Both in normal form.
- */
-static const char *below(const char *dir, const char *name)
+const char *rules_below(const char *dir, const char *name)
 {
 	size_t n = strcmp(dir, "/") ? strlen(dir) : 0;
 
@@ -479,8 +475,8 @@ static const char *below(const char *dir, const char *name)
 /* same_place() - does the guest name asked for lead where the policy says? */
 static bool same_place(const struct rule *allowed, const struct rule *asked)
 {
-	const char *guest_rest = below(allowed->guest, asked->guest);
-	const char *host_rest = below(allowed->host, asked->host);
+	const char *guest_rest = rules_below(allowed->guest, asked->guest);
+	const char *host_rest = rules_below(allowed->host, asked->host);
 
 	return guest_rest && host_rest && !strcmp(guest_rest, host_rest);
 }
@@ -567,7 +563,7 @@ const struct rule *rules_match(const struct rules *rules, const char *path)
 	for (i = 0; path[0] == '/' && i < rules->n; i++) {
 		const struct rule *r = &rules->v[i];
 
-		if (!r->guest || !below(r->guest, path))
+		if (!r->guest || !rules_below(r->guest, path))
 			continue;
 		if (!best || strlen(r->guest) > strlen(best->guest))
 			best = r;

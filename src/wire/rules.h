@@ -78,6 +78,14 @@ int rules_load(struct rules *rules, const char *file, char err[RULES_ERR_MAX]);
 int rules_format(const struct rule *rule, char *buf, size_t size);
 
 /*
+ * rules_below() - what follows dir in name, "" or beginning with a slash; NULL
+ * where name is neither dir nor below it
+ *
+ * Whole components. Both are in normal form.
+ */
+const char *rules_below(const char *dir, const char *name);
+
+/*
  * rules_cover() - does the policy allow what the rule asks for?
  *
  * A path is covered by a path rule whose guest name is the same or a leading
