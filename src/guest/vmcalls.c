@@ -1452,16 +1452,54 @@ static const struct region *find_device(const struct mm *mm, struct range at)
 	return r && r->start <= at.start && r->kind == REGION_FILE ? r : NULL;
 }
 
-/* The first device in a range, or at its start if it is empty; or NULL. */
-static const struct region *any_device(const struct mm *mm, struct range at)
+static bool any_device(const struct mm *mm, struct range at)
 {
 	const struct region *r = mm_find(mm, at.start);
 
 	at.end = max_u64(at.end, at.start + 1);
 	for (; r && r < mm->v + mm->n && r->start < at.end; r++)
 		if (r->kind == REGION_FILE)
-			return r;
-	return NULL;
+			return true;
+	return false;
+}
+
+/* Is all of it one part of one device's memory, at this offset of it? */
+static bool is_device(const struct mm *mm, struct range at,
+		      const struct mapfile *f, uint64_t off)
+{
+	const uint64_t start = at.start;
+
+	while (at.start < at.end) {
+		const struct region *r = find_device(mm, at);
+
+		if (!r || r->file != f || r->off + (at.start - r->start) !=
+					  off + (at.start - start))
+			return false;
+		at.start = r->end;
+	}
+	return true;
+}
+
+/* As kernels before Linux 6.17 have it: mremap(2) is of one mapping. */
+static bool is_one_device(const struct mm *mm, struct range at)
+{
+	const struct region *r = find_device(mm, at);
+
+	return r && is_device(mm, at, r->file, r->off + (at.start - r->start));
+}
+
+/* What a mapping may be used for just now: PROT_ bits. */
+static int prot_at(const struct task *t, uint64_t addr)
+{
+	struct maps maps = { 0 };
+	int prot = PROT_NONE;
+
+	(void)maps_read(t->tid, &maps);
+	for (size_t i = 0; i < maps.n; i++)
+		if (maps.v[i].start <= addr && addr < maps.v[i].end)
+			prot = maps.v[i].prot;
+	maps_fini(&maps);
+	return prot;
 }
 
 /* A larger part of the same device, where mremap(2) would have it. */
@@ -1479,9 +1517,14 @@ static int64_t map_larger(struct tracer *tr, struct task *t, struct range old,
 		r = task_native(tr, t, SYS_mmap, old.end, more, PROT_NONE,
 				MAP_PRIVATE | MAP_ANONYMOUS |
 				MAP_FIXED_NOREPLACE, ~0ULL, 0);
-	if (!mem_errno(r))
-		return map_device(tr, t, d, old.start, prot,
-				  MAP_SHARED | MAP_FIXED);
+	if (!mem_errno(r)) {
+		r = map_device(tr, t, d, old.start, prot,
+			       MAP_SHARED | MAP_FIXED);
+		if (mem_errno(r))
+			task_native(tr, t, SYS_munmap, old.end, more, 0, 0, 0,
+				    0);
+		return r;
+	}
 	if (!(flags & MREMAP_MAYMOVE))
 		return -ENOMEM;
 	return map_device(tr, t, d, 0, prot, MAP_SHARED);
@@ -1495,7 +1538,7 @@ static int64_t grow_device(struct tracer *tr, struct task *t, struct range old,
 			   uint64_t new_len)
 {
 	const struct region *region = find_device(t->proc->mm, old);
-	const int prot = region->prot;
+	const int prot = prot_at(t, old.start);
 	struct msg m = { .window = { .fd = UINT32_MAX,
 				     .of = region->file->id,
 				     .off = region->off + (old.start -
@@ -1734,12 +1777,11 @@ static void pagemap_madvise(struct tracer *tr, struct task *t)
 static int64_t pagemap_mremap(struct tracer *tr, struct task *t,
 			      struct range old, uint64_t new_len)
 {
-	const struct region *device;
+	bool device;
 	int64_t r;
 
 	device = any_device(t->proc->mm, old);
-	/* As kernels before Linux 6.17 say of more than one mapping. */
-	if (device && (device->start > old.start || device->end < old.end))
+	if (device && !is_one_device(t->proc->mm, old))
 		return -EFAULT;
 	if (device)
 		return old.start < old.end && new_len > old.end - old.start ?
@@ -1830,20 +1872,18 @@ static int pagemap_setup(struct tracer *tr, struct task *t)
 	return err;
 }
 
-/* The parent's region that a mapping of the window was copied from, or NULL. */
-static const struct region *copied_from(const struct tracer *tr,
-					const struct mm *mm,
-					const struct map_line *line)
+/* What a mapping of the window was copied from, if the parent still has it. */
+static bool copied_from(const struct tracer *tr, const struct mm *mm,
+			const struct map_line *line, struct region *out)
 {
-	const struct region *r = find_device(mm, (struct range){ line->start,
-					     line->end });
-	uint64_t at;
+	const uint64_t at = line->off - tr->memory.shared.first;
+	const struct range range = { line->start, line->end };
+	struct mapfile *f = device_at(&tr->memory, at);
 
-	if (!r || r->end < line->end || !r->file->len)
-		return NULL;
-	at = r->file->window + (r->off - r->file->off) +
-	     (line->start - r->start);
-	return line->off - tr->memory.shared.first == at ? r : NULL;
+	if (!f || !is_device(mm, range, f, f->off + (at - f->window)))
+		return false;
+	*out = device_region(f, range, f->off + (at - f->window), line->prot);
+	return true;
 }
 
 /*
@@ -1859,22 +1899,15 @@ static int inherit_devices(struct tracer *tr, struct task *parent,
 
 	for (size_t i = 0; i < maps.n && !err; i++) {
 		const struct map_line *line = &maps.v[i];
-		const struct region *from;
 		struct region r;
 
 		if (!is_window(&tr->memory, line))
 			continue;
-		from = copied_from(tr, parent->proc->mm, line);
-		if (!from) {
+		if (!copied_from(tr, parent->proc->mm, line, &r)) {
 			task_native(tr, child, SYS_munmap, line->start,
 				    line->end - line->start, 0, 0, 0, 0);
 			continue;
 		}
-		r = *from;
-		r.off += line->start - r.start;
-		r.start = line->start;
-		r.end = line->end;
-		r.prot = line->prot;
 		err = mm_insert(child->proc->mm, &r);
 		if (!err)
 			r.file->refs++;

@@ -83,7 +83,7 @@ static void end_shadows(struct session *s)
 static void session_free(struct session *s)
 {
 	end_shadows(s);
-	if (s->conf->windows && windows_has(s->conf->windows, getpid()))
+	if (windows_has(s->conf->windows, getpid()))
 		windows_end(s->conf->windows, s->conf->vm, &s->conf->place,
 			    getpid());
 	transport_fini(&s->t);

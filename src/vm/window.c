@@ -459,7 +459,7 @@ void windows_end(struct windows *w, const struct vm *vm,
 
 bool windows_has(const struct windows *w, pid_t owner)
 {
-	for (size_t i = 0; i < WINDOWS_MAX; i++)
+	for (size_t i = 0; w && i < WINDOWS_MAX; i++)
 		if (w->v[i].owner == owner)
 			return true;
 	return false;

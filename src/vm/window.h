@@ -67,7 +67,7 @@ int window_open(struct windows *w, const struct vm *vm,
 void window_close(struct windows *w, const struct vm *vm,
 		  const struct window_place *place, uint32_t id);
 
-/* windows_has() - has a process of ours anything there? */
+/* windows_has() - has a process of ours anything there? w NULL: no */
 bool windows_has(const struct windows *w, pid_t owner);
 
 /* windows_end() - take away all that it has; vm NULL: it has gone with the VM */
