@@ -603,7 +603,7 @@ static int hypercall_room(struct listener *l, uint64_t *start, uint64_t *end)
 	const struct server *s = l->priv;
 
 	table_room(s->table, start, end);
-	return s->mem_fd;
+	return s->vm_mem_fd;	/* not the one with the lock on it */
 }
 
 static void hypercall_leave(struct listener *l)
