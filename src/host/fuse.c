@@ -265,3 +265,24 @@ int fuse_umount(struct fuse_mounts *mounts, struct shadow *s,
 	job_free(j);
 	return err;
 }
+
+/*
+ * Without a copy of the descriptor, whose end the file system would be told of.
+ */
+bool fuse_holds(const struct fuse_mounts *mounts, const struct shadow *s,
+		uint32_t fd)
+{
+	char path[64], *text cleanup_free = NULL;
+	const char *at;
+
+	if (!mounts->n)
+		return false;
+	snprintf(path, sizeof(path), "/proc/%d/fdinfo/%u", s->leader, fd);
+	if (fd_read_all(path, 4096, &text) < 0)
+		return false;
+	at = strstr(text, "mnt_id:");
+	for (size_t i = 0; at && i < mounts->n; i++)
+		if (mounts->ids[i] == atoi(at + strlen("mnt_id:")))
+			return true;
+	return false;
+}

@@ -17,6 +17,7 @@
 #ifndef HOST_FUSE_H
 #define HOST_FUSE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "host/shadow.h"
@@ -40,5 +41,9 @@ int fuse_mount(struct fuse_mounts *mounts, struct shadow *s,
 	       const struct msg_mount *m);
 int fuse_umount(struct fuse_mounts *mounts, struct shadow *s,
 		const struct msg_mount *m);
+
+/* fuse_holds() - is the shadow's descriptor of a file in one of the mounts? */
+bool fuse_holds(const struct fuse_mounts *mounts, const struct shadow *s,
+		uint32_t fd);
 
 #endif

@@ -24,6 +24,7 @@
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -44,6 +45,8 @@
 
 #define TICK_MS		50
 #define STUCK_TICKS	(2000 / TICK_MS)
+#define FUSE_TICKS	(3000 / TICK_MS)
+#define CLOSE_LOOKS	10000
 
 struct session {
 	struct transport t;
@@ -397,6 +400,25 @@ static int do_mount(struct session *s, struct shadow *sh, const struct msg *m)
 	return fuse_mount(&s->mounts, sh, &mount);
 }
 
+/*
+ * A file of a file system that a target serves is closed by somebody who can
+ * wait for it. He is waited for until it is out of the table, of which the next
+ * process is to get a copy.
+ */
+static int do_close(struct session *s, struct shadow *sh, uint32_t fd)
+{
+	const struct timespec pause = { .tv_nsec = 20000 };
+	int err;
+
+	if (!fuse_holds(&s->mounts, sh, fd))
+		return shadow_close(sh, fd);
+	err = shadow_close_aside(sh, fd);
+	for (int i = 0; !err && i < CLOSE_LOOKS &&
+	     fuse_holds(&s->mounts, sh, fd); i++)
+		nanosleep(&pause, NULL);
+	return err;
+}
+
 /* Requests about one shadow, which must exist. */
 static int do_on_shadow(struct session *s, const struct msg *m)
 {
@@ -427,7 +449,7 @@ static int do_on_shadow(struct session *s, const struct msg *m)
 	case MSG_FSIZE:
 		return shadow_limit(sh, m->fsize.bytes);
 	case MSG_CLOSE:
-		return shadow_close(sh, m->fd.fd);
+		return do_close(s, sh, m->fd.fd);
 	case MSG_MOUNT:
 	case MSG_UMOUNT:
 		return do_mount(s, sh, m);
@@ -493,18 +515,42 @@ static int carry_out(struct session *s, struct msg *m, int *fd,
 	return do_on_shadow(s, m);
 }
 
+/* Whoever has the device of FUSE open, by any of its names. */
+static void kill_servers(struct session *s)
+{
+	for (size_t i = 0; i < s->rules.n; i++) {
+		const struct rule *r = &s->rules.v[i];
+
+		if (r->kind == RULE_DEV && strcmp(r->host, "/dev/fuse") == 0)
+			nursery_kill_holders(s->nursery, r->guest);
+	}
+}
+
 /*
  * A signal interrupts what waits for a thread, which then looks whether there
  * is anything to wait for (remote_wait()). It also sees what the loop does not
- * get to see: who is told to end, and is stuck, ends all the same. The shadows
- * go with us (PTRACE_O_EXITKILL).
+ * get to see: who is told to end, or whose guest side has gone, and is stuck, ends
+ * all the same. The shadows go with us (PTRACE_O_EXITKILL). And where a file
+ * system is waited for that a target serves, whose answer may need us, its servers
+ * are killed: the kernel ends it then.
  */
+static int tick_peer = -1;	/* it says when the guest side has gone */
+static int tick_ticks;		/* of this request */
+static struct session *tick_servers;	/* not NULL: a target's file system may
+					 * be what is waited for */
+
 static void on_tick(int sig)
 {
+	struct pollfd peer = { .fd = tick_peer, .events = POLLRDHUP };
 	static int told;
 	sigset_t set;
 
 	(void)sig;
+	if (++tick_ticks == FUSE_TICKS && tick_servers)
+		kill_servers(tick_servers);
+	if (tick_ticks > STUCK_TICKS && tick_peer >= 0 &&
+	    poll(&peer, 1, 0) > 0 && peer.revents & (POLLHUP | POLLRDHUP))
+		_exit(EXIT_FAILURE);
 	if (sigpending(&set) == 0 &&
 	    (sigismember(&set, SIGTERM) || sigismember(&set, SIGINT)) &&
 	    ++told > STUCK_TICKS)
@@ -535,6 +581,9 @@ static int do_request(struct session *s, struct msg *m, int *fd,
 	const bool waits = m->type >= MSG_START && m->type != MSG_RING;
 	int err;
 
+	tick_ticks = 0;
+	tick_peer = s->t.fd;
+	tick_servers = s->mounts.n ? s : NULL;
 	if (waits)
 		tick(true);
 	err = carry_out(s, m, fd, reply);

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <linux/seccomp.h>
 #include <poll.h>
@@ -58,6 +59,9 @@ extern const uint64_t blob_capsule_size;
 #define TRACE_OPTIONS	(PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD | \
 			 PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | \
 			 PTRACE_O_TRACEEXEC | PTRACE_O_TRACESECCOMP)
+
+#define THREAD_FLAGS	(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | \
+			 CLONE_THREAD | CLONE_SYSVSEM)
 
 static struct capsule_header capsule_header(void)
 {
@@ -509,6 +513,32 @@ void nursery_kill(struct nursery *n)
 		kill(n->first.leader, SIGKILL);
 }
 
+static bool holds(pid_t pid, const char *name)
+{
+	char path[64], link[PATH_MAX];
+	const size_t len = strlen(name);
+
+	for (int fd = 0; fd < SHADOW_FD_ROOM; fd++) {
+		ssize_t n;
+
+		snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, fd);
+		n = readlink(path, link, sizeof(link));
+		if (n == (ssize_t)len && memcmp(link, name, len) == 0)
+			return true;
+	}
+	return false;
+}
+
+void nursery_kill_holders(struct nursery *n, const char *name)
+{
+	struct shadow *s;
+	size_t pos = 0;
+
+	while ((s = idmap_next(&n->shadows, &pos)))
+		if (s->leader > 0 && holds(s->leader, name))
+			kill(s->leader, SIGKILL);
+}
+
 bool nursery_await(struct nursery *n, unsigned int limit_ms)
 {
 	const struct timespec pause = { .tv_nsec = 100 * 1000 };
@@ -765,11 +795,16 @@ static int give_file(struct shadow *s, uint32_t id)
 
 /* --- shadows ------------------------------------------------------------ */
 
-/* A mapper for a shadow that still has its parent's ctl page mapped. */
+/*
+ * A mapper for a shadow that still has its parent's ctl page mapped. The table of
+ * descriptors that it gets is a new one, of which nothing has to be closed: a
+ * copy's end is something that a file system may be told, and answer when it
+ * likes.
+ */
 static int make_mapper(struct shadow *s, struct shadow *parent)
 {
 	const struct batch_call calls[] = {
-		{ SYS_close_range, { 0, ~0U, 0 } },
+		{ SYS_close_range, { 0, ~0U, CLOSE_RANGE_UNSHARE } },
 		{ MAGIC_NOTIFY, { 0 } },
 		{ SYS_mmap, { ctl_gva(s), CAPSULE_CTL, PROT_READ,
 			      MAP_SHARED | MAP_FIXED, MAPPER_CTL, 0 } },
@@ -781,9 +816,7 @@ static int make_mapper(struct shadow *s, struct shadow *parent)
 	uint64_t all = ~0ULL;
 	int err;
 
-	err = clone_thread(s, s->leader, CLONE_VM | CLONE_FS | CLONE_SIGHAND |
-			   CLONE_THREAD | CLONE_SYSVSEM, &s->mapper,
-			   NULL);
+	err = clone_thread(s, s->leader, THREAD_FLAGS, &s->mapper, NULL);
 	if (err)
 		return err;
 	/* Signals that a target's call raises are its executors' to take. */
@@ -980,7 +1013,7 @@ static struct executor *find_executor(struct shadow *s, uint32_t thread)
 	struct executor *e = s->executors;
 
 	/* One that is ending may have a successor of its number. */
-	while (e && (e->thread != thread || e->ending))
+	while (e && (e->thread != thread || e->ending || e->closer))
 		e = e->next;
 	return e;
 }
@@ -1055,9 +1088,7 @@ int shadow_thread_new(struct shadow *s, uint32_t thread, uint64_t slot,
 		free(e);
 		return err;
 	}
-	err = clone_thread(s, s->leader, CLONE_VM | CLONE_FS | CLONE_FILES |
-			   CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM,
-			   &e->tid, NULL);
+	err = clone_thread(s, s->leader, THREAD_FLAGS, &e->tid, NULL);
 	if (err) {
 		executor_free(e);
 		return err;
@@ -1258,6 +1289,14 @@ static void executor_stopped(struct executor *e, int status)
 
 	if (!WIFSTOPPED(status)) {
 		executor_free(e);
+		return;
+	}
+	if (e->closer) {
+		/* It stops at the end of its batch. */
+		if (status >> 16 == PTRACE_EVENT_SECCOMP)
+			send_to_exit(e);
+		else
+			ptrace(PTRACE_CONT, e->tid, NULL, NULL);
 		return;
 	}
 	if (e->ending && status >> 16 == PTRACE_EVENT_STOP) {
@@ -1546,16 +1585,76 @@ int shadow_limit(struct shadow *s, uint64_t bytes)
 	return prlimit(s->leader, RLIMIT_FSIZE, &lim, NULL) < 0 ? -errno : 0;
 }
 
+static struct batch_call close_call(uint32_t fd)
+{
+	return fd < SHADOW_FD_BASE ?
+	       (struct batch_call){ SYS_dup3, { SHADOW_FD_FILLER, fd } } :
+	       (struct batch_call){ SYS_close, { fd } };
+}
+
 int shadow_close(struct shadow *s, uint32_t fd)
 {
-	const struct batch_call fill = { SYS_dup3, { SHADOW_FD_FILLER, fd } };
-	const struct batch_call call = fd < SHADOW_FD_BASE ? fill :
-		(struct batch_call){ SYS_close, { fd } };
+	const struct batch_call call = close_call(fd);
 	const struct nursery *met cleanup_part = meet(s);
 
 	if (fd == SHADOW_FD_FILLER)
 		return -EBADF;
 	return run_all(s, s->leader, &call, 1);
+}
+
+/* Up to where it has read what it is to do. */
+static int start_closer(struct shadow *s, struct executor *e,
+			const struct batch_call *call)
+{
+	struct user_regs_struct regs;
+	uint64_t all = ~0ULL;
+	int err, status;
+
+	memcpy(s->ctl + CTL_CALLS, call, sizeof(*call));
+	regs = batch_regs(s, e->tid, 1);
+	regs.orig_rax = ~0ULL;
+	err = remote_set_regs(e->tid, &regs);
+	if (err)
+		return err;
+	ptrace(PTRACE_SETSIGMASK, e->tid, (void *)sizeof(all), &all);
+	do {
+		if (ptrace(PTRACE_SYSCALL, e->tid, NULL, NULL) < 0 ||
+		    remote_wait(e->tid, &status) < 0 || !WIFSTOPPED(status))
+			return -ESRCH;
+	} while (WSTOPSIG(status) != (SIGTRAP | 0x80));
+	return ptrace(PTRACE_CONT, e->tid, NULL, NULL) < 0 ? -ESRCH : 0;
+}
+
+int shadow_close_aside(struct shadow *s, uint32_t fd)
+{
+	const struct batch_call call = close_call(fd);
+	const struct nursery *met cleanup_part = NULL;
+	struct executor *e;
+	int err;
+
+	if (fd == SHADOW_FD_FILLER)
+		return -EBADF;
+	if (s->nursery->executors.n >= EXECUTORS_MAX)
+		return -EAGAIN;
+	e = calloc(1, sizeof(*e));
+	if (!e)
+		return -ENOMEM;
+	*e = (struct executor){ .shadow = s, .closer = true };
+	met = meet(s);
+	err = clone_thread(s, s->leader, THREAD_FLAGS, &e->tid, NULL);
+	if (!err)
+		err = start_closer(s, e, &call);
+	if (!err)
+		err = idmap_put(&s->nursery->executors, (uint32_t)e->tid, e);
+	if (err) {
+		if (e->tid)
+			kill(s->leader, SIGKILL);	/* whatever it does */
+		free(e);
+		return err;
+	}
+	e->next = s->executors;
+	s->executors = e;
+	return 0;
 }
 
 int shadow_own(struct shadow *s, int fd, bool on)

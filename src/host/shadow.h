@@ -42,6 +42,7 @@ struct executor {
 	bool cancel;		/* request cancel_seq is to be cut short ... */
 	bool chasing;		/* ... once the call has been entered */
 	bool ending;		/* interrupted to exit */
+	bool closer;		/* shadow_close_aside() */
 	uint32_t cancel_seq;
 };
 
@@ -101,6 +102,14 @@ void nursery_free(struct nursery *n);	/* its shadows end with it */
  * and nursery_free() may follow
  */
 void nursery_kill(struct nursery *n);
+
+/*
+ * nursery_kill_holders() - kill shadows that have a device open
+ *
+ * name: theirs for it, as /proc/PID/fd has it. May be called by the handler
+ * of a signal while this process waits for one of their threads.
+ */
+void nursery_kill_holders(struct nursery *n, const char *name);
 
 /*
  * nursery_await() - until they have, their memory included
@@ -178,6 +187,13 @@ int shadow_limit(struct shadow *s, uint64_t bytes);
 
 /* shadow_close() - a filler takes the descriptor's place; 0 or -errno */
 int shadow_close(struct shadow *s, uint32_t fd);
+
+/*
+ * shadow_close_aside() - the same, by a thread of its own that is not waited for
+ *
+ * For a descriptor whose file system may need us to close it.
+ */
+int shadow_close_aside(struct shadow *s, uint32_t fd);
 
 /* shadow_getfd() - a copy of the shadow's descriptor, or -errno */
 int shadow_getfd(struct shadow *s, int fd);
