@@ -20,7 +20,9 @@
 #include "base/num.h"
 #include "guest/tracer.h"
 
-#define BOUNCE		(256u << 10)
+/* Room for a piece: a device may want to give all that it has at once (a request
+ * of /dev/fuse: 1 MiB and more). */
+#define BOUNCE_MAX	(2u << 20)
 #define COPY_MAX	0x7ffff000u	/* MAX_RW_COUNT, include/linux/fs.h */
 
 struct end {
@@ -35,7 +37,7 @@ struct copy {
 	struct end in, out;
 	uint64_t len;		/* left to do */
 	uint64_t done;
-	uint64_t bounce;	/* GVA */
+	uint64_t bounce, room;	/* GVA, and bytes there */
 	uint64_t piece;		/* bytes read and ... */
 	uint64_t written;	/* ... of them written */
 	bool last;		/* the source had no more */
@@ -77,7 +79,7 @@ static void finish(struct tracer *tr, struct task *t, int64_t result)
 	if (c->out.has_off && result > 0)
 		task_write(t, c->out.off_at, &c->out.off, sizeof(c->out.off));
 	drop_pipe(tr, t, c);
-	mem_unmap_private(tr, t, c->bounce, BOUNCE);
+	mem_unmap_private(tr, t, c->bounce, c->room);
 	free(c);
 	task_return(tr, t, result);
 }
@@ -168,7 +170,7 @@ static void got(struct tracer *tr, struct task *t, int64_t result)
 		return;
 	}
 	c->in.off += (uint64_t)result;
-	c->last = (uint64_t)result < min_u64(c->len, BOUNCE);
+	c->last = (uint64_t)result < min_u64(c->len, c->room);
 	c->piece = (uint64_t)result;
 	c->written = 0;
 	do_end(tr, t, &c->out, true, c->bounce, c->piece, wrote);
@@ -178,7 +180,7 @@ static void next_piece(struct tracer *tr, struct task *t)
 {
 	struct copy *c = t->copy;
 
-	do_end(tr, t, &c->in, false, c->bounce, min_u64(c->len, BOUNCE), got);
+	do_end(tr, t, &c->in, false, c->bounce, min_u64(c->len, c->room), got);
 }
 
 static int set_end(struct task *t, struct end *e, int fd, uint64_t off_at)
@@ -275,7 +277,8 @@ static int begin(struct tracer *tr, struct task *t, struct copy *c)
 	if (err || c->len == 0)
 		return err;
 	c->len = min_u64(c->len, COPY_MAX);
-	at = mem_map_private(tr, t, BOUNCE);
+	c->room = page_up(min_u64(c->len, BOUNCE_MAX));
+	at = mem_map_private(tr, t, c->room);
 	if (at < 0 && at > -4096)
 		return (int)at;
 	c->bounce = (uint64_t)at;
