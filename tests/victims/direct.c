@@ -135,7 +135,7 @@ int main(int argc, char **argv)
 	vector = other < 0 && strcmp(argv[3], "munmap") == 0 ? argv[1] : NULL;
 	/* Nobody tells when a call has begun: a slow machine has another try. */
 	while (!given_back(argv[3], vector, &writer))
-		if (++tries == 2) {
+		if (++tries == 3) {
 			fprintf(stderr, "it is never written in time\n");
 			return 1;
 		}
