@@ -180,26 +180,13 @@ with_loop() {
 	[ "$(sort -u "$TESTDIR/out" | wc -l)" -eq 3 ]
 }
 
-# tuns CMD... - in a network of its own that routes between ds0 and ds1
-tuns() {
-	unshare -n sh -c '
-		set -e
-		for i in 0 1; do
-			ip tuntap add ds$i mode tun user root
-			ip addr add 10.9.$i.1/24 dev ds$i
-			ip link set ds$i up
-		done
-		echo 1 >/proc/sys/net/ipv4/ip_forward
-		exec "$@"' tuns "$@"
-}
-
 # bats test_tags=not-vm
 @test "two tun devices: packets go in at one and come out at the other" {
 	[ "$(id -u)" -eq 0 ] || skip "only root has networks of its own"
 	[ -e /dev/net/tun ] || skip "there is no /dev/net/tun"
-	tuns "$VICTIMS/tun" "$LOCALDIR"
-	VICTIM_TUN=/dev/ds-tun tuns "$DARKSHADOW" run -f net \
-		-f dev:/dev/ds-tun=/dev/net/tun -- "$VICTIMS/tun" "$LOCALDIR"
+	"${IN_TUNS[@]}" "$VICTIMS/tun" "$LOCALDIR" routes
+	VICTIM_TUN=/dev/ds-tun "${IN_TUNS[@]}" "$DARKSHADOW" run -f net \
+		-f dev:/dev/ds-tun=/dev/net/tun -- "$VICTIMS/tun" "$LOCALDIR" routes
 }
 
 # fuse_example NAME - an example of libfuse, built

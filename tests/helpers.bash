@@ -278,6 +278,18 @@ assert_cases_tested() {
 	return "$missing"
 }
 
+# IN_TUNS CMD... - in a network of its own that routes between ds0 and ds1
+# shellcheck disable=SC2016,SC2034	# for sh; used by tests
+IN_TUNS=(unshare -n sh -c '
+	set -e
+	for i in 0 1; do
+		ip tuntap add ds$i mode tun user root
+		ip addr add 10.9.$i.1/24 dev ds$i
+		ip link set ds$i up
+	done
+	echo 1 >/proc/sys/net/ipv4/ip_forward
+	exec "$@"' tuns)
+
 # daemon ARG... - `darkshadow host` started by hand on SOCKET, until teardown
 daemon() {
 	DS_TEST_MARK=$DS_MARK "${DS_AS[@]}" "$DARKSHADOW" host \

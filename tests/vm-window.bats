@@ -64,8 +64,7 @@ guest() {
 # in_guest CMD... - `darkshadow run` there, with all that the daemon allows
 in_guest() {
 	VICTIM_SHADOWED=1 VICTIM_BLOCK=${BLOCK:-/dev/ds-block} VICTIM_SLOW=10 \
-		guest \
-		"$DS_STATIC" run --transport shm -- "$@"
+		guest "$DS_STATIC" run --transport shm -- "$@"
 }
 
 # overlaid - what of the machine's memory is a device's just now
@@ -205,15 +204,8 @@ kill_daemons() {
 
 @test "two tun devices of the host: packets of the guest go in at one and come out at the other" {
 	[ -e /dev/net/tun ] || skip "there is no /dev/net/tun"
-	DS_TEST_MARK=$DS_MARK unshare -n sh -c '
-		set -e
-		for i in 0 1; do
-			ip tuntap add ds$i mode tun user root
-			ip addr add 10.9.$i.1/24 dev ds$i
-			ip link set ds$i up
-		done
-		echo 1 >/proc/sys/net/ipv4/ip_forward
-		exec "$@"' tuns "$DARKSHADOW" host --vm "pid:$VMM" \
+	DS_TEST_MARK=$DS_MARK "${IN_TUNS[@]}" "$DARKSHADOW" host \
+		--vm "pid:$VMM" \
 		--transport "shm:$DS_VM_DIR/shm" --allow net \
 		--allow dev:/dev/ds-tun=/dev/net/tun \
 		>>"$TESTDIR/daemon.log" 2>&1 3>&- &

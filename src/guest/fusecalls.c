@@ -36,13 +36,9 @@
 
 bool fuse_has(const struct tracer *tr, const char *abs)
 {
-	for (size_t i = 0; i < tr->nfuse; i++) {
-		const size_t len = strlen(tr->fuse[i]);
-
-		if (strncmp(abs, tr->fuse[i], len) == 0 &&
-		    (abs[len] == '/' || abs[len] == '\0'))
+	for (size_t i = 0; i < tr->nfuse; i++)
+		if (rules_below(tr->fuse[i], abs))
 			return true;
-	}
 	return false;
 }
 

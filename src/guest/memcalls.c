@@ -349,20 +349,10 @@ static void arena_mmap(struct tracer *tr, struct task *t)
 	}
 }
 
-static bool has_device(const struct mm *mm, struct range at)
-{
-	const struct region *r = mm_find(mm, at.start);
-
-	for (; r && r < mm->v + mm->n && r->start < at.end; r++)
-		if (r->kind == REGION_FILE && r->file->device)
-			return true;
-	return false;
-}
-
 /* A device may be nobody else's as long as a shadow maps it, too. */
 static int arena_unmapped(struct tracer *tr, struct task *t, struct range at)
 {
-	const bool device = has_device(t->proc->mm, at);
+	const bool device = mm_find_device(t->proc->mm, at);
 	int err = mm_remove(t->proc->mm, at.start, at.end);
 
 	if (device)

@@ -224,6 +224,15 @@ struct region *mm_find(const struct mm *mm, uint64_t addr)
 	return i < mm->n ? &mm->v[i] : NULL;
 }
 
+const struct region *mm_find_device(const struct mm *mm, struct range at)
+{
+	for (size_t i = find_index(mm, at.start);
+	     i < mm->n && mm->v[i].start < at.end; i++)
+		if (mm->v[i].kind == REGION_FILE && mm->v[i].file->device)
+			return &mm->v[i];
+	return NULL;
+}
+
 static int reserve(struct mm *mm, size_t more)
 {
 	struct region *v;

@@ -147,6 +147,9 @@ void *mm_map_slots(const struct mm *mm, int first, size_t n);
 /* mm_find() - the first region that ends above addr, or NULL */
 struct region *mm_find(const struct mm *mm, uint64_t addr);
 
+/* mm_find_device() - the first region in the range that is a device's, or NULL */
+const struct region *mm_find_device(const struct mm *mm, struct range at);
+
 /*
  * mm_insert() - what is mapped at r->start..r->end now; replaces what was
  *

@@ -1452,17 +1452,6 @@ static const struct region *find_device(const struct mm *mm, struct range at)
 	return r && r->start <= at.start && r->kind == REGION_FILE ? r : NULL;
 }
 
-static bool any_device(const struct mm *mm, struct range at)
-{
-	const struct region *r = mm_find(mm, at.start);
-
-	at.end = max_u64(at.end, at.start + 1);
-	for (; r && r < mm->v + mm->n && r->start < at.end; r++)
-		if (r->kind == REGION_FILE)
-			return true;
-	return false;
-}
-
 /* Is all of it one part of one device's memory, at this offset of it? */
 static bool is_device(const struct mm *mm, struct range at,
 		      const struct mapfile *f, uint64_t off)
@@ -1585,17 +1574,12 @@ static void forget_memory(struct tracer *tr, struct task *t, uint64_t start,
 			  uint64_t end)
 {
 	while (start < end) {
-		const struct region *r = mm_find(t->proc->mm, start);
-		uint64_t stop = end, next = end;
+		const struct region *r = mm_find_device(t->proc->mm,
+							(struct range){ start,
+							end });
+		const uint64_t stop = r ? max_u64(r->start, start) : end;
+		const uint64_t next = r ? r->end : end;
 
-		while (r && r < t->proc->mm->v + t->proc->mm->n &&
-		       r->start < end && r->kind != REGION_FILE)
-			r++;
-		if (r && r < t->proc->mm->v + t->proc->mm->n &&
-		    r->start < end) {
-			stop = max_u64(r->start, start);
-			next = r->end;
-		}
 		if (stop > start)
 			forget(tr, t, start, stop);
 		start = next;
@@ -1619,12 +1603,13 @@ static int64_t map_host_file(struct tracer *tr, struct task *t, bool shared,
 	r = shadow_ready(tr, t);
 	if (r)
 		return r;
-	if (is_host_zero(tr, t))
-		return map_zeros(tr, t);
-	*device = shared;
-	if (shared)
-		return map_host_device(tr, t);
+	if (shared) {
+		*device = !is_host_zero(tr, t);
+		return *device ? map_host_device(tr, t) : map_zeros(tr, t);
+	}
 	copy = fd_fetch(tr, t, (int)t->args[4]);
+	if (copy == -ENODEV && is_host_zero(tr, t))
+		return map_zeros(tr, t);
 	if (copy < 0)
 		return copy == -EIO ? -EIO : -ENODEV;
 	there = fd_install(tr, t, copy);
@@ -1780,7 +1765,9 @@ static int64_t pagemap_mremap(struct tracer *tr, struct task *t,
 	bool device;
 	int64_t r;
 
-	device = any_device(t->proc->mm, old);
+	/* Of nothing, too: what is there is to be there once more. */
+	device = mm_find_device(t->proc->mm, (struct range){ old.start,
+				max_u64(old.end, old.start + 1) });
 	if (device && !is_one_device(t->proc->mm, old))
 		return -EFAULT;
 	if (device)

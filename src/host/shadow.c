@@ -1064,6 +1064,34 @@ void shadow_ring(struct shadow *s, uint32_t thread)
 	sched_yield();
 }
 
+/* NULL: *err says why. */
+static struct executor *executor_alloc(struct shadow *s, int *err)
+{
+	struct executor *e = NULL;
+
+	*err = -EAGAIN;
+	if (s->nursery->executors.n < EXECUTORS_MAX) {
+		e = calloc(1, sizeof(*e));
+		*err = e ? 0 : -ENOMEM;
+	}
+	if (e)
+		e->shadow = s;
+	return e;
+}
+
+/* Its stops are dealt with from now on. 0 or -errno. */
+static int executor_add(struct executor *e)
+{
+	struct shadow *s = e->shadow;
+	int err = idmap_put(&s->nursery->executors, (uint32_t)e->tid, e);
+
+	if (err)
+		return err;
+	e->next = s->executors;
+	s->executors = e;
+	return 0;
+}
+
 int shadow_thread_new(struct shadow *s, uint32_t thread, uint64_t slot,
 		      uint64_t slot_gpa, uint32_t seq)
 {
@@ -1076,12 +1104,10 @@ int shadow_thread_new(struct shadow *s, uint32_t thread, uint64_t slot,
 
 	if (find_executor(s, thread))
 		return -EEXIST;
-	if (s->nursery->executors.n >= EXECUTORS_MAX)
-		return -EAGAIN;
-	e = calloc(1, sizeof(*e));
+	e = executor_alloc(s, &err);
 	if (!e)
-		return -ENOMEM;
-	*e = (struct executor){ .shadow = s, .thread = thread };
+		return err;
+	e->thread = thread;
 	met = meet(s);
 	err = slot_gpa ? map_slot(s->nursery->ram, slot_gpa, &e->slot) : 0;
 	if (err) {
@@ -1108,15 +1134,13 @@ int shadow_thread_new(struct shadow *s, uint32_t thread, uint64_t slot,
 		err = remote_set_regs(e->tid, &regs);
 	}
 	if (!err)
-		err = idmap_put(&s->nursery->executors, (uint32_t)e->tid, e);
+		err = executor_add(e);
 	if (err) {
 		/* Unfiltered, it must not run: the shadow ends with it. */
 		kill(s->leader, SIGKILL);
 		executor_free(e);
 		return err;
 	}
-	e->next = s->executors;
-	s->executors = e;
 	if (met)
 		sched_setaffinity(e->tid, sizeof(met->cpus), &met->cpus);
 	return ptrace(PTRACE_CONT, e->tid, NULL, NULL) < 0 ? -errno : 0;
@@ -1634,27 +1658,22 @@ int shadow_close_aside(struct shadow *s, uint32_t fd)
 
 	if (fd == SHADOW_FD_FILLER)
 		return -EBADF;
-	if (s->nursery->executors.n >= EXECUTORS_MAX)
-		return -EAGAIN;
-	e = calloc(1, sizeof(*e));
+	e = executor_alloc(s, &err);
 	if (!e)
-		return -ENOMEM;
-	*e = (struct executor){ .shadow = s, .closer = true };
+		return err;
+	e->closer = true;
 	met = meet(s);
 	err = clone_thread(s, s->leader, THREAD_FLAGS, &e->tid, NULL);
 	if (!err)
-		err = start_closer(s, e, &call);
+		err = executor_add(e);
 	if (!err)
-		err = idmap_put(&s->nursery->executors, (uint32_t)e->tid, e);
+		err = start_closer(s, e, &call);
 	if (err) {
 		if (e->tid)
 			kill(s->leader, SIGKILL);	/* whatever it does */
-		free(e);
-		return err;
+		executor_free(e);
 	}
-	e->next = s->executors;
-	s->executors = e;
-	return 0;
+	return err;
 }
 
 int shadow_own(struct shadow *s, int fd, bool on)

@@ -39,19 +39,25 @@ static const uint8_t call_code[] = { 0x0f, 0x05, 0xc3 };  /* syscall; ret */
 static const uint8_t return_code[] = { 0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0,
 				       0x0f, 0x05 };
 
+static ssize_t read_some(pid_t pid, uint64_t at, void *buf, size_t len)
+{
+	struct iovec here = { buf, len };
+	struct iovec there = { (void *)(uintptr_t)at, len };
+
+	return process_vm_readv(pid, &here, 1, &there, 1, 0);
+}
+
 static void find_in(pid_t pid, const struct map_line *line,
 		    struct inject_code *code)
 {
 	const size_t len = line->end - line->start;
 	void *buf cleanup_free = len <= SEARCH_MAX ? malloc(len) : NULL;
-	struct iovec here = { buf, len };
-	struct iovec there = { (void *)(uintptr_t)line->start, len };
 	const uint8_t *at;
 	ssize_t n;
 
 	if (!buf)
 		return;
-	n = process_vm_readv(pid, &here, 1, &there, 1, 0);
+	n = read_some(pid, line->start, buf, len);
 	if (n <= 0)
 		return;
 	at = memmem(buf, (size_t)n, call_code, sizeof(call_code));
@@ -65,10 +71,8 @@ static void find_in(pid_t pid, const struct map_line *line,
 static bool has_code(pid_t pid, uint64_t at, const uint8_t *want, size_t len)
 {
 	uint8_t buf[16];
-	struct iovec here = { buf, len };
-	struct iovec there = { (void *)(uintptr_t)at, len };
 
-	return process_vm_readv(pid, &here, 1, &there, 1, 0) == (ssize_t)len &&
+	return read_some(pid, at, buf, len) == (ssize_t)len &&
 	       memcmp(buf, want, len) == 0;
 }
 
@@ -377,9 +381,7 @@ int64_t inject_call(struct inject *in, uint64_t nr, const uint64_t args[6])
 
 int inject_read(const struct inject *in, uint64_t at, void *buf, size_t len)
 {
-	struct iovec here = { buf, len };
-	struct iovec there = { (void *)(uintptr_t)at, len };
-	ssize_t n = process_vm_readv(in->remote.tid, &here, 1, &there, 1, 0);
+	ssize_t n = read_some(in->remote.tid, at, buf, len);
 
 	return n == (ssize_t)len ? 0 : n < 0 ? -errno : -EFAULT;
 }
