@@ -191,8 +191,9 @@ respond:
 	test	$1, %al
 	jz	executor
 	lea	SLOT_RESP_SEQ(%r12), %rdi	/* the target sleeps */
-	mov	$1, %esi			/* FUTEX_WAKE */
-	mov	$1, %edx
+	mov	$1, %esi			/* FUTEX_WAKE: all, as a watch of
+						 * the tracer's may be one */
+	mov	$0x7fffffff, %edx
 	mov	$__NR_futex, %eax
 	syscall
 	mov	$__NR_sched_yield, %eax		/* it may need this very core */

@@ -74,6 +74,22 @@ load helpers
 	victim races dotdot_link
 }
 
+@test "a wait for both sides sleeps" {
+	victim races wait_asleep
+}
+
+@test "a wait for both sides misses neither" {
+	victim races wait_turns
+}
+
+@test "epoll_wait does not see that the tracer stops its thread" {
+	victim races wait_stopped
+}
+
+@test "a child of one of several threads has the descriptors of one moment" {
+	victim races fork_descriptors
+}
+
 @test "all of it holds with everything forwarded" {
 	victim_all races
 }

@@ -350,6 +350,18 @@ void call_general(struct tracer *tr, struct task *t)
 /* --- calls with a handler of their own ------------------------------------ */
 
 /* A child that asks not to be traced would run past the gate. */
+static void let_trace(struct task *t, uint64_t flags)
+{
+	struct user_regs_struct regs = t->regs;
+
+	if (t->nr == SYS_clone3) {
+		task_write(t, t->args[0], &flags, sizeof(flags));
+		return;
+	}
+	regs.rdi = flags;
+	remote_set_regs(t->tid, &regs);
+}
+
 static void call_clone(struct tracer *tr, struct task *t)
 {
 	uint64_t flags = 0;
@@ -362,7 +374,7 @@ static void call_clone(struct tracer *tr, struct task *t)
 	t->cloning = ++tr->clones;
 	t->u.a = 0;
 	if (t->nr == SYS_fork || t->nr == SYS_vfork) {
-		task_allow(tr, t);
+		task_allow_fork(tr, t);
 		return;
 	}
 	if (t->nr == SYS_clone) {
@@ -383,20 +395,12 @@ static void call_clone(struct tracer *tr, struct task *t)
 			t->u.b = old;
 		}
 	}
-	if (!(flags & CLONE_UNTRACED)) {
+	if (flags & CLONE_UNTRACED)
+		let_trace(t, flags & ~(uint64_t)CLONE_UNTRACED);
+	if (flags & CLONE_VM && flags & CLONE_FILES)
 		task_allow(tr, t);
-		return;
-	}
-	flags &= ~(uint64_t)CLONE_UNTRACED;
-	if (t->nr == SYS_clone3) {
-		task_write(t, t->args[0], &flags, sizeof(flags));
-	} else {
-		struct user_regs_struct regs = t->regs;
-
-		regs.rdi = flags;
-		remote_set_regs(t->tid, &regs);
-	}
-	task_allow(tr, t);
+	else
+		task_allow_fork(tr, t);
 }
 
 /* What would take the tracer's place, or its filter's, is refused. */

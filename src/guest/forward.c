@@ -427,22 +427,26 @@ static bool borrow(struct task *t)
 	return true;
 }
 
-static int take_seat(struct tracer *tr, struct task *t)
+static int take_own_seat(struct tracer *tr, struct task *t)
 {
-	int err = 0;
+	int err = t->executor ? 0 : make_executor(tr, t);
 
-	if (!t->executor && t->loans < LANE_LOANS && borrow(t))
-		return 0;
-	if (!t->executor)
-		err = make_executor(tr, t);
-	/* Without one of its own (too many processes): better late. */
-	if (err && borrow(t))
-		return 0;
 	if (err)
 		return err;
 	t->seq += 2;
 	t->pending = (struct pending){ t->slot, t->slot_index, t->seq };
 	return 0;
+}
+
+static int take_seat(struct tracer *tr, struct task *t)
+{
+	int err;
+
+	if (!t->executor && t->loans < LANE_LOANS && borrow(t))
+		return 0;
+	err = take_own_seat(tr, t);
+	/* Without one of its own (too many processes): better late. */
+	return err && borrow(t) ? 0 : err;
 }
 
 /* By the seat that has been taken. */
@@ -576,15 +580,48 @@ static bool aims_at_capsule(const struct task *t, uint64_t nr,
 	return false;
 }
 
+/* The thread waits in the gate for what has been published. */
+static void enter_gate(struct tracer *tr, struct task *t, then_fn then)
+{
+	struct user_regs_struct regs = t->regs;
+	struct slot *s = t->pending.slot;
+
+	t->then = then;
+	/* A lane is ours to let go. */
+	s->post = s != t->slot || then || tr->trace || tr->want_stats ||
+		  t->remote.masked || t->proc->mm->writes_files;
+	t->in_gate = true;
+	task_wait_regs(t, &regs);
+	remote_set_regs(t->tid, &regs);
+	ptrace(PTRACE_CONT, t->tid, NULL, NULL);
+}
+
+/* What it goes on with when the gate lets it go by itself. */
+static void save_regs(struct task *t)
+{
+	struct slot *s = t->pending.slot;
+
+	s->rdi = t->regs.rdi;
+	s->rsi = t->regs.rsi;
+	s->rdx = t->regs.rdx;
+	s->r10 = t->regs.r10;
+	s->r8 = t->regs.r8;
+	s->r9 = t->regs.r9;
+	s->r12 = t->regs.r12;
+	s->rsp = t->regs.rsp;
+	s->rip = t->regs.rip;
+	s->rflags = t->regs.eflags;
+	s->flags = (t->regs.eflags & 0xff) << 8 | (t->regs.eflags >> 11 & 1);
+	s->site = 0;
+	s->stage = STAGE_NONE;
+}
+
 void task_forward(struct tracer *tr, struct task *t, uint32_t op, uint64_t nr,
 		  const uint64_t args[6], int newfd, then_fn then)
 {
 	const struct forward_call call = { nr, args };
-	struct user_regs_struct regs = t->regs;
-	struct slot *s;
 	int err;
 
-	t->then = then;
 	t->left.nr = ~0ULL;
 	err = t->remote.fate ? -EIO : shadow_ready_for(tr, t, &call);
 	if (!err && aims_at_capsule(t, nr, args))
@@ -604,24 +641,7 @@ void task_forward(struct tracer *tr, struct task *t, uint32_t op, uint64_t nr,
 			task_return(tr, t, err);
 		return;
 	}
-	s = t->pending.slot;
-	s->rdi = t->regs.rdi;
-	s->rsi = t->regs.rsi;
-	s->rdx = t->regs.rdx;
-	s->r10 = t->regs.r10;
-	s->r8 = t->regs.r8;
-	s->r9 = t->regs.r9;
-	s->r12 = t->regs.r12;
-	s->rsp = t->regs.rsp;
-	s->rip = t->regs.rip;
-	s->rflags = t->regs.eflags;
-	s->flags = (t->regs.eflags & 0xff) << 8 | (t->regs.eflags >> 11 & 1);
-	s->site = 0;
-	s->stage = STAGE_NONE;
-	/* A lane is ours to let go. */
-	s->post = s != t->slot || then || tr->trace || tr->want_stats ||
-		  t->remote.masked || t->proc->mm->writes_files;
-	t->in_gate = true;
+	save_regs(t);
 	t->cancelled = false;
 	tr->stats.forwarded++;
 	if (tr->trace || tr->want_stats)
@@ -631,20 +651,64 @@ void task_forward(struct tracer *tr, struct task *t, uint32_t op, uint64_t nr,
 		newfd = (int)files_free_made(t->proc->files, t->proc->ntasks);
 	}
 	publish(tr, t, op, nr, args, newfd);
-	task_wait_regs(t, &regs);
-	remote_set_regs(t->tid, &regs);
-	ptrace(PTRACE_CONT, t->tid, NULL, NULL);
+	enter_gate(tr, t, then);
 	/* A signal came while this was prepared, and waits: as natively, the
 	 * call is made but does not block. */
 	if (t->remote.masked)
 		forward_cancel(tr, t);
 }
 
+/* --- beside a call of the thread's own --------------------------------------- */
+
+static int ready_watch(struct tracer *tr)
+{
+	return tr->watch ? 0 : watch_new(!tracer_in_vm(tr), &tr->watch);
+}
+
+int forward_beside(struct tracer *tr, struct task *t, uint64_t nr,
+		   const uint64_t args[6])
+{
+	const struct forward_call call = { nr, args };
+	int err = t->remote.fate ? -EIO : shadow_ready_for(tr, t, &call);
+
+	if (!err)
+		err = ready_watch(tr);
+	if (!err)
+		err = take_own_seat(tr, t);
+	if (!err)
+		err = watch_add(tr->watch, &t->slot->resp_seq, t->pending.seq,
+				t->tid);
+	if (err)
+		return err;
+	t->beside = true;
+	t->cancelled = false;
+	t->started = now_seconds();
+	publish(tr, t, SLOT_CALL, nr, args, -1);
+	return 0;
+}
+
+void forward_beside_end(struct tracer *tr, struct task *t, then_fn then)
+{
+	forward_unwatch(tr, t);
+	save_regs(t);
+	if (!slot_answered(t->pending.slot, t->pending.seq))
+		forward_cancel(tr, t);
+	enter_gate(tr, t, then);
+}
+
+void forward_unwatch(struct tracer *tr, struct task *t)
+{
+	if (t->beside)
+		watch_remove(tr->watch, t->tid);
+	t->beside = false;
+}
+
 /* --- what may be let go ---------------------------------------------------- */
 
 static bool is_under_way(const struct task *t)
 {
-	return t->in_gate && !slot_answered(t->pending.slot, t->pending.seq);
+	return forward_waits(t) &&
+	       !slot_answered(t->pending.slot, t->pending.seq);
 }
 
 bool call_uses(uint64_t nr, const uint64_t args[6], struct range at)
@@ -789,14 +853,17 @@ static const char *fmt_fd_path(void *ctx, int fd)
 	return h ? h->path : NULL;
 }
 
-static void trace_call(struct tracer *tr, struct task *t, int64_t result,
-		       double took)
+void forward_trace(struct tracer *tr, struct task *t, int64_t result,
+		   double began)
 {
 	struct callfmt fmt = { .read = fmt_read, .ctx = t,
 			       .fd_path = fmt_fd_path, .str_max = 32 };
 	char line[8192];
 
-	callfmt_call(&fmt, t->nr, t->args, result, took, line, sizeof(line));
+	if (!tr->trace || is_restart_code(result))
+		return;
+	callfmt_call(&fmt, t->nr, t->args, result, now_seconds() - began, line,
+		     sizeof(line));
 	fprintf(tr->trace, "%d %s%s\n", t->tid, line,
 		t->nr == SYS_ioctl && result == -EBADF ?
 		" # was it told a descriptor that is the target's own?" : "");
@@ -815,13 +882,10 @@ void forward_answered(struct tracer *tr, struct task *t)
 	stub_settled(t);
 	if (signal & SLOT_FRESH)
 		result = adopt_descriptors(tr, t, result);
-	if (tr->trace || tr->want_stats) {
-		double took = now_seconds() - t->started;
-
-		tr->stats.forwarded_time += took;
-		if (tr->trace && !is_restart_code(result))
-			trace_call(tr, t, result, took);
-	}
+	if (tr->want_stats)
+		tr->stats.forwarded_time += now_seconds() - t->started;
+	if (!t->wait)	/* else it is a part of the call */
+		forward_trace(tr, t, result, t->started);
 	tr->source->answered(tr, t, &call);
 	/* The host's kernel sent it for this call: it is the target's. */
 	if (sig > 0 && sig < 65)

@@ -2,16 +2,15 @@
 /*
  * pollcalls.c - waiting for several descriptors at once
  *
- * A set of one side is that side's business. A set of both is waited for in
- * turns: the shadow says what is ready of the host's, then the thread itself
- * waits a while for the local ones. Turns grow from 1 ms to 16 ms, so what is
- * ready on the host is seen that late at most, and a wait costs next to
- * nothing.
+ * A set of one side is that side's business. Of a set of both the host is asked
+ * what is ready. If nothing is, the shadow waits for the host's part while the
+ * thread waits for the local one (forward_beside()); whichever has something
+ * ends the other's wait.
  *
  * An epoll or inotify descriptor belongs to the side of what it is first used
  * for: until then nobody can tell a local one from the host's. An epoll that comes
  * to have descriptors of the other side as well is a twin from then on (tracer.h),
- * and waits in turns.
+ * and is waited for in the same way.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -34,8 +33,6 @@
 #include "guest/tracer.h"
 
 #define SET_MAX		65536	/* more than RLIMIT_NOFILE gives EINVAL */
-#define TURN_MS		1
-#define TURN_MAX_MS	16
 
 /* What select(2) calls readable, writable, exceptional (fs/select.c). */
 #define SELECT_IN	(POLLRDNORM | POLLRDBAND | POLLIN | POLLHUP | POLLERR)
@@ -47,9 +44,9 @@ struct wait {
 	bool *host;		/* owned: which of it is the host's */
 	bool *muted;		/* owned: ready in a way that select ignores */
 	size_t n;
-	int64_t ready_host;
-	double until;		/* monotonic seconds; < 0: for ever */
-	int turn_ms;
+	int64_t ready;		/* of one side, while the other is asked; or
+				 * -errno */
+	double began, until;	/* monotonic seconds; until < 0: for ever */
 	uint64_t room, room_len;	/* GVA; room_len: mapped for it */
 	uint64_t mask, mask_len;	/* signal mask of ppoll, pselect6 */
 	uint64_t left_at;	/* GVA: time that is left goes there */
@@ -153,6 +150,7 @@ static int read_timeout(struct task *t, struct wait *w)
 	int64_t tv[2];
 	uint64_t at, sig[2];
 
+	w->began = now_seconds();
 	w->until = -1;
 	if (t->nr == SYS_poll) {
 		if ((int)t->args[2] >= 0)
@@ -207,13 +205,45 @@ static bool deliver_masked(struct task *t, const struct wait *w)
 	       (int64_t)regs.rax == -EINTR;
 }
 
-/* --- taking turns ---------------------------------------------------------- */
+/* --- both sides -------------------------------------------------------------- */
 
-static void lengthen_turn(struct wait *w)
+static bool is_over(const struct wait *w)
 {
-	w->turn_ms *= 2;
-	if (w->turn_ms > TURN_MAX_MS)
-		w->turn_ms = TURN_MAX_MS;
+	return w->until >= 0 && now_seconds() >= w->until;
+}
+
+/* A struct timespec in the target: its address. */
+static uint64_t put_time(struct task *t, double seconds, uint64_t at)
+{
+	int64_t ts[2] = { 0, 0 };
+
+	if (seconds > 0) {
+		ts[0] = (int64_t)seconds;
+		ts[1] = (int64_t)((seconds - (double)ts[0]) * 1e9);
+	}
+	task_write(t, at, ts, sizeof(ts));
+	return at;
+}
+
+/* What is left of the call's time; NULL: it is not limited. */
+static uint64_t put_left(struct task *t, const struct wait *w, uint64_t at)
+{
+	return w->until < 0 ? 0 : put_time(t, w->until - now_seconds(), at);
+}
+
+/*
+ * Neither side has anything, and what the thread's own call has said is no
+ * number of descriptors. It may have been cut short: by a signal, or because the
+ * host's had ended.
+ */
+static int64_t cut_short(struct task *t, const struct wait *w, int64_t result)
+{
+	if (!is_restart_code(result))
+		return result;
+	if (w->mask)
+		return deliver_masked(t, w) ? -EINTR : 0;
+	/* Never made again where a handler has run: signal(7). */
+	return t->remote.masked ? -ERESTARTNOHAND : 0;
 }
 
 static void wait_end(struct tracer *tr, struct task *t, int64_t result)
@@ -240,6 +270,7 @@ static void wait_end(struct tracer *tr, struct task *t, int64_t result)
 	}
 	if (w->room_len)
 		mem_unmap_private(tr, t, w->room, w->room_len);
+	forward_trace(tr, t, result, w->began);
 	wait_free(w);
 	task_return(tr, t, result);
 }
@@ -306,9 +337,32 @@ static uint64_t host_part(const struct wait *w)
 	return w->room + 16 + w->n * sizeof(*w->v);
 }
 
-static void turn(struct tracer *tr, struct task *t);
+static void poll_both(struct tracer *tr, struct task *t);
 
-static void local_polled(struct tracer *tr, struct task *t, int64_t result)
+/* The local part has been polled, and now the host's, or its wait is over. */
+static void both_polled(struct tracer *tr, struct task *t, int64_t host)
+{
+	struct wait *w = t->wait;
+
+	if (is_restart_code(host) || host == -EINTR)
+		host = 0;
+	if (host > 0) {
+		get_part(t, w, true, host_part(w));
+		host = count_ready(t, w, true, host);
+	}
+	if (host < 0)
+		w->ready = host;
+	else if (host > 0)
+		w->ready = host + (w->ready > 0 ? w->ready : 0);
+	else
+		w->ready = cut_short(t, w, w->ready);
+	if (w->ready || is_over(w))
+		wait_end(tr, t, w->ready);
+	else
+		poll_both(tr, t);
+}
+
+static void local_waited(struct tracer *tr, struct task *t, int64_t result)
 {
 	struct wait *w = t->wait;
 
@@ -316,58 +370,57 @@ static void local_polled(struct tracer *tr, struct task *t, int64_t result)
 		get_part(t, w, false, w->room + 16);
 		result = count_ready(t, w, false, result);
 	}
-	if (w->ready_host > 0 && result < 0)
-		result = 0;
-	if (is_restart_code(result) && w->mask && deliver_masked(t, w)) {
-		wait_end(tr, t, -EINTR);
-		return;
+	w->ready = result;
+	forward_beside_end(tr, t, both_polled);
+}
+
+/* Something of the host's is ready, or there is no time to wait. */
+static void local_polled(struct tracer *tr, struct task *t, int64_t result)
+{
+	struct wait *w = t->wait;
+	const int64_t host = w->ready;
+
+	if (result > 0) {
+		get_part(t, w, false, w->room + 16);
+		result = count_ready(t, w, false, result);
 	}
-	if (result < 0) {
-		/* Never made again where a handler has run: signal(7). */
-		wait_end(tr, t, is_restart_code(result) ? -ERESTARTNOHAND :
-							  result);
-		return;
-	}
-	if (result + w->ready_host > 0 ||
-	    (w->until >= 0 && now_seconds() >= w->until)) {
-		wait_end(tr, t, result + w->ready_host);
-		return;
-	}
-	lengthen_turn(w);
-	turn(tr, t);
+	wait_end(tr, t, result > 0 ? host + result : host ? host :
+			cut_short(t, w, result));
 }
 
 static void host_polled(struct tracer *tr, struct task *t, int64_t result)
 {
 	struct wait *w = t->wait;
-	double wait_s = w->turn_ms / 1e3;
-	int64_t ts[2];
-	uint64_t args[6] = { w->room + 16, w->n, w->room, w->mask,
-			     w->mask_len };
+	const uint64_t wait[6] = { host_part(w), w->n, (uint64_t)-1 };
+	uint64_t local[6] = { w->room + 16, w->n, w->room, w->mask,
+			      w->mask_len };
+	int err;
 
+	if (result > 0) {
+		get_part(t, w, true, host_part(w));
+		result = count_ready(t, w, true, result);
+	}
 	if (result < 0) {
 		wait_end(tr, t, is_restart_code(result) ? -ERESTARTNOHAND :
 							  result);
 		return;
 	}
-	get_part(t, w, true, host_part(w));
-	result = count_ready(t, w, true, result);
-	if (result < 0) {
-		wait_end(tr, t, result);
+	w->ready = result;
+	if (result > 0 || is_over(w)) {
+		put_time(t, 0, w->room);
+		task_native_later(tr, t, SYS_ppoll, local, local_polled);
 		return;
 	}
-	w->ready_host = result;
-	if (w->until >= 0 && w->until - now_seconds() < wait_s)
-		wait_s = w->until - now_seconds();
-	if (result > 0 || wait_s < 0)
-		wait_s = 0;
-	ts[0] = 0;
-	ts[1] = (int64_t)(wait_s * 1e9);
-	task_write(t, w->room, ts, sizeof(ts));
-	task_native_later(tr, t, SYS_ppoll, args, local_polled);
+	err = forward_beside(tr, t, SYS_poll, wait);
+	if (err) {
+		wait_end(tr, t, err);
+		return;
+	}
+	local[2] = put_left(t, w, w->room);
+	task_native_later(tr, t, SYS_ppoll, local, local_waited);
 }
 
-static void turn(struct tracer *tr, struct task *t)
+static void poll_both(struct tracer *tr, struct task *t)
 {
 	struct wait *w = t->wait;
 	uint64_t args[6] = { host_part(w), w->n, 0 };
@@ -390,7 +443,6 @@ static int wait_begin(struct tracer *tr, struct task *t, struct wait *w)
 
 	if (err)
 		return err;
-	w->turn_ms = TURN_MS;
 	err = task_slot(t);
 	if (err)
 		return err;
@@ -425,6 +477,7 @@ void call_poll(struct tracer *tr, struct task *t)
 		err = w->host && w->muted ? 0 : -ENOMEM;
 	}
 	for (size_t i = 0; !err && i < w->n; i++) {
+		w->v[i].revents = 0;
 		if (w->v[i].fd < 0)
 			continue;
 		w->host[i] = is_host_fd(t, w->v[i].fd);
@@ -449,7 +502,7 @@ void call_poll(struct tracer *tr, struct task *t)
 		return;
 	}
 	t->wait = w;
-	turn(tr, t);
+	poll_both(tr, t);
 }
 
 /* --- descriptors that take a side ------------------------------------------ */
@@ -645,39 +698,72 @@ void call_epoll_ctl(struct tracer *tr, struct task *t)
 
 /*
  * By a twin, and where the wait has a signal mask, which is one for the target's
- * own kernel: in turns, as above. The thread sleeps in ppoll(2), which goes on
- * after a signal that nobody handles; epoll_wait(2) would not, when traced. What is
- * ready on the host is taken first, but not all that there is room for, or the
- * target's own might never be seen.
+ * own kernel: beside each other, as above. The thread sleeps in ppoll(2), which
+ * goes on after a signal that nobody handles; epoll_wait(2) would not, when traced.
+ * What is ready on the host is taken first, but not all that there is room for, or
+ * the target's own might never be seen.
  */
 static void epoll_end(struct tracer *tr, struct task *t, int64_t result)
 {
+	forward_trace(tr, t, result, t->wait->began);
 	wait_free(t->wait);
 	t->wait = NULL;
 	task_return(tr, t, result);
 }
 
-static void epoll_turn(struct tracer *tr, struct task *t);
-
-static void epoll_slept(struct tracer *tr, struct task *t, int64_t result)
+static void epoll_host_args(const struct task *t, int64_t timeout,
+			    uint64_t args[6])
 {
-	struct wait *w = t->wait;
+	const uint64_t max = t->args[2];
+	const bool both = is_twin(t, (int)t->args[0]) && (int)max > 1;
 
-	if (is_restart_code(result) && !w->mask)
-		result = -ERESTARTNOHAND;
-	else if (is_restart_code(result))
-		result = deliver_masked(t, w) ? -EINTR : 0;
-	if (result < 0) {
-		epoll_end(tr, t, result);
-		return;
-	}
-	if (!result)
-		lengthen_turn(w);
-	epoll_turn(tr, t);
+	args[0] = t->args[0];
+	args[1] = t->args[1];
+	args[2] = both ? max / 2 : max;
+	args[3] = (uint64_t)timeout;
 }
 
-/* Until the turn, or the time of the call, is over; or one of a twin's own is
- * ready. */
+/* A twin's own events, behind `have` of the host's: how many in all. */
+static int64_t add_own(struct tracer *tr, struct task *t, int64_t have)
+{
+	int64_t own = 0;
+
+	if (is_twin(t, (int)t->args[0]) && (uint64_t)have < t->args[2])
+		own = task_native(tr, t, SYS_epoll_wait, t->args[0],
+				  t->args[1] + (uint64_t)have *
+				  sizeof(struct epoll_event),
+				  t->args[2] - (uint64_t)have, 0, 0, 0);
+	return own < 0 && have > 0 ? have : own + have;
+}
+
+static void epoll_both(struct tracer *tr, struct task *t);
+
+/* The thread has slept, and the host's wait is over, too. */
+static void epoll_slept(struct tracer *tr, struct task *t, int64_t host)
+{
+	const struct wait *w = t->wait;
+	int64_t result = host;
+
+	if (is_restart_code(host) || host == -EINTR)
+		result = 0;
+	if (result >= 0)
+		result = add_own(tr, t, result);
+	if (!result && w->ready < 0)
+		result = cut_short(t, w, w->ready);
+	if (result || is_over(w))
+		epoll_end(tr, t, result);
+	else
+		epoll_both(tr, t);
+}
+
+static void epoll_own_waited(struct tracer *tr, struct task *t, int64_t result)
+{
+	t->wait->ready = result;
+	forward_beside_end(tr, t, epoll_slept);
+}
+
+/* Until one of a twin's own is ready, the host has answered, or the time of the
+ * call is over. */
 static void epoll_sleep(struct tracer *tr, struct task *t)
 {
 	struct {
@@ -686,46 +772,39 @@ static void epoll_sleep(struct tracer *tr, struct task *t)
 	} *room = (void *)((char *)t->slot + SLOT_SCRATCH);
 	const uint64_t at = task_scratch(t);
 	struct wait *w = t->wait;
-	double s = w->turn_ms / 1e3;
+	uint64_t args[6] = { 0 };
+	int err;
 
-	if (w->until >= 0 && w->until - now_seconds() < s)
-		s = w->until - now_seconds();
-	room->ts[0] = 0;
-	room->ts[1] = s > 0 ? (int64_t)(s * 1e9) : 0;
+	epoll_host_args(t, -1, args);
+	err = forward_beside(tr, t, SYS_epoll_wait, args);
+	if (err) {
+		epoll_end(tr, t, err);
+		return;
+	}
 	room->own = (struct pollfd){ .fd = (int)t->args[0], .events = POLLIN };
 	task_native_later(tr, t, SYS_ppoll, (uint64_t[6]){
 			  at + offsetof(typeof(*room), own),
-			  is_twin(t, (int)t->args[0]), at, w->mask,
-			  w->mask_len }, epoll_slept);
+			  is_twin(t, (int)t->args[0]), put_left(t, w, at),
+			  w->mask, w->mask_len }, epoll_own_waited);
 }
 
 static void epoll_polled(struct tracer *tr, struct task *t, int64_t result)
 {
-	const struct wait *w = t->wait;
-	int64_t own = 0;
-
 	if (is_restart_code(result))
 		result = -ERESTARTNOHAND;
-	if (result >= 0 && is_twin(t, (int)t->args[0]) &&
-	    (uint64_t)result < t->args[2])
-		own = task_native(tr, t, SYS_epoll_wait, t->args[0],
-				  t->args[1] + (uint64_t)result *
-				  sizeof(struct epoll_event),
-				  t->args[2] - (uint64_t)result, 0, 0, 0);
-	if (result > 0 && own < 0)
-		own = 0;
-	if (result + own != 0 || (w->until >= 0 && now_seconds() >= w->until))
-		epoll_end(tr, t, result < 0 ? result : result + own);
+	if (result >= 0)
+		result = add_own(tr, t, result);
+	if (result || is_over(t->wait))
+		epoll_end(tr, t, result);
 	else
 		epoll_sleep(tr, t);
 }
 
-static void epoll_turn(struct tracer *tr, struct task *t)
+static void epoll_both(struct tracer *tr, struct task *t)
 {
-	const uint64_t max = t->args[2];
-	const bool both = is_twin(t, (int)t->args[0]) && (int)max > 1;
-	uint64_t args[6] = { t->args[0], t->args[1], both ? max / 2 : max, 0 };
+	uint64_t args[6] = { 0 };
 
+	epoll_host_args(t, 0, args);
 	task_forward(tr, t, SLOT_CALL, SYS_epoll_wait, args, -1, epoll_polled);
 }
 
@@ -733,6 +812,7 @@ static int read_epoll_timeout(struct task *t, struct wait *w)
 {
 	int64_t ts[2];
 
+	w->began = now_seconds();
 	w->until = -1;
 	if (t->nr != SYS_epoll_pwait2) {
 		if ((int)t->args[3] >= 0)
@@ -769,9 +849,8 @@ void call_epoll_wait(struct tracer *tr, struct task *t)
 		task_return(tr, t, err);
 		return;
 	}
-	w->turn_ms = TURN_MS;
 	w->mask = masked ? t->args[4] : 0;
 	w->mask_len = masked ? t->args[5] : 0;
 	t->wait = w;
-	epoll_turn(tr, t);
+	epoll_both(tr, t);
 }

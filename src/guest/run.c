@@ -475,6 +475,7 @@ static void finish(struct run_options *o, struct tracer *tr, pid_t sibling)
 	client_settle(&tr->client);
 	/* What holds the frames of our targets outlives us, if it has to. */
 	tr->client.t.keep = tr->client.unsure || tr->tasks.n > 0;
+	watch_free(tr->watch);
 	if (tr->trace && tr->trace != stderr)
 		fclose(tr->trace);
 	if (tr->client.t.keep && tracer_in_vm(tr)) {

@@ -579,7 +579,7 @@ static int note_flags(const struct files *files, const struct stub_note *n)
 	return of ? of->flags : n->flags;
 }
 
-static struct stub_note *next_note(struct stub_ctl *ctl)
+static struct stub_note *first_true(struct stub_ctl *ctl)
 {
 	struct stub_note *next = NULL;
 
@@ -590,6 +590,20 @@ static struct stub_note *next_note(struct stub_ctl *ctl)
 		    (!next || (int32_t)(n->order - next->order) < 0))
 			next = n;
 	}
+	return next;
+}
+
+/*
+ * While one looks, what has been looked at may come to be true, and what follows
+ * from it as well: a descriptor is opened and closed. But what comes before a note
+ * that was found is true by then, and found by another look.
+ */
+static struct stub_note *next_note(struct stub_ctl *ctl)
+{
+	struct stub_note *next = first_true(ctl), *again;
+
+	while (next && (again = first_true(ctl)) != next)
+		next = again;
 	return next;
 }
 

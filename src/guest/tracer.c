@@ -117,10 +117,11 @@ int task_slot(struct task *t)
 }
 
 /* What a task has in its address space, which it leaves; or it ends. */
-static void leave_memory(struct task *t)
+static void leave_memory(struct tracer *tr, struct task *t)
 {
 	int i = t->slot_index;
 
+	forward_unwatch(tr, t);
 	stub_move(t);
 	if (!t->slot)
 		return;
@@ -285,25 +286,147 @@ int task_batch(struct task *t, const struct batch_call *calls, size_t n,
 	return 0;
 }
 
+/* --- calls that a stop cuts short ------------------------------------------- */
+
+static bool is_caught(pid_t tid, int sig)
+{
+	struct proc_status status;
+
+	return proc_status_read(tid, &status) == 0 &&
+	       proc_has_signal(status.caught, sig);
+}
+
+static bool is_ignored(pid_t tid, int sig)
+{
+	struct proc_status status;
+
+	if (proc_status_read(tid, &status) < 0 ||
+	    proc_has_signal(status.caught, sig))
+		return false;
+	return proc_has_signal(status.ignored, sig) || sig == SIGCHLD ||
+	       sig == SIGURG || sig == SIGWINCH;
+}
+
+enum waits { WAITS_NOT, WAITS_A_WHILE, WAITS_FOR_EVER };
+
+/* Calls that any stop ends with EINTR (signal(7)), be there a handler or not. */
+static enum waits how_it_waits(const struct user_regs_struct *r)
+{
+	bool limit = false;
+
+	switch (r->orig_rax) {
+	case SYS_epoll_wait:
+	case SYS_epoll_pwait:
+		limit = (int)r->r10 != -1;
+		break;
+	case SYS_epoll_pwait2:
+	case SYS_semtimedop:
+		limit = r->r10;
+		break;
+	case SYS_rt_sigtimedwait:
+		limit = r->rdx;
+		break;
+	case SYS_io_getevents:
+		limit = r->r8;
+		break;
+	case SYS_semop:
+		break;
+	default:
+		return WAITS_NOT;
+	}
+	return limit ? WAITS_A_WHILE : WAITS_FOR_EVER;
+}
+
+/*
+ * A signal that is ignored wakes nobody, but where somebody traces it is queued
+ * all the same; and there are stops of our own (sig is 0). A call that does not
+ * go on by itself after that has come to its end, and is made again: one that
+ * waits for a while after a stop of ours alone, as it begins anew.
+ *
+ * If a signal that has a handler comes before it is, it ends it after all.
+ */
+static void wait_again(struct task *t, int sig)
+{
+	struct user_regs_struct regs;
+	enum waits waits;
+
+	if (remote_get_regs(t->tid, &regs) < 0)
+		return;
+	waits = how_it_waits(&regs);
+	if (waits == WAITS_NOT)
+		return;
+	if ((int64_t)regs.rax == -EINTR &&
+	    (!sig || (waits == WAITS_FOR_EVER && is_ignored(t->tid, sig)))) {
+		regs.rax = regs.orig_rax;
+		regs.rip -= 2;
+	} else if (regs.rax == regs.orig_rax && sig && is_caught(t->tid, sig)) {
+		regs.rax = (uint64_t)-EINTR;
+		regs.rip += 2;
+	} else {
+		return;
+	}
+	remote_set_regs(t->tid, &regs);
+}
+
+/* A call that the gate makes for us, unless it is done, is not made again. */
+static void interrupt_native(struct task *t)
+{
+	const uint64_t insn = gate_gva(t) + gate_header().one;
+	struct user_regs_struct regs;
+
+	if (remote_get_regs(t->tid, &regs) < 0)
+		return;
+	if (regs.rip == insn || (regs.rip == insn + 2 &&
+				 is_restart_code((int64_t)regs.rax))) {
+		regs.rip = insn + 2;
+		regs.rax = (uint64_t)-ERESTARTSYS;
+		regs.orig_rax = ~0ULL;
+		remote_set_regs(t->tid, &regs);
+	}
+}
+
+/*
+ * It has stopped because we have asked for it, or somewhere on its way there.
+ * An answer that it waits for beside its call ends that; a trap that was to tell
+ * us may have been lost to another (ptrace_stop() in kernel/signal.c).
+ */
+static void interrupted(struct task *t)
+{
+	if (!t->in_native)
+		wait_again(t, 0);
+	else if (t->beside && slot_answered(t->pending.slot, t->pending.seq))
+		interrupt_native(t);
+}
+
 /* --- other threads ------------------------------------------------------- */
 
-#define STOP_TRIES	200
 #define STOP_PAUSE_NS	100000
+#define STOP_SECONDS	0.02	/* that one may sleep where no signal is seen */
+#define STOP_SECONDS_MAX 10	/* that one may wait for a core to stop on */
 
-/* It is stopped, but for something that has yet to be handled. */
-static int keep_stop(struct tracer *tr, pid_t tid, int status)
+/* keep_stop() finds room. */
+static int reserve_stop(struct tracer *tr)
 {
-	if (tr->nstops == tr->stops_cap) {
-		const size_t cap = tr->stops_cap ? 2 * tr->stops_cap : 16;
-		struct stop *v = realloc(tr->stops, cap * sizeof(*v));
+	const size_t cap = tr->stops_cap ? 2 * tr->stops_cap : 16;
+	struct stop *v;
 
-		if (!v)
-			return -ENOMEM;
-		tr->stops = v;
-		tr->stops_cap = cap;
-	}
-	tr->stops[tr->nstops++] = (struct stop){ tid, status };
+	if (tr->nstops < tr->stops_cap)
+		return 0;
+	v = realloc(tr->stops, cap * sizeof(*v));
+	if (!v)
+		return -ENOMEM;
+	tr->stops = v;
+	tr->stops_cap = cap;
 	return 0;
+}
+
+/* It is stopped, but for something that has yet to be handled: behind as many
+ * others. */
+static void keep_stop(struct tracer *tr, size_t at, pid_t tid, int status)
+{
+	memmove(tr->stops + at + 1, tr->stops + at,
+		(tr->nstops++ - at) * sizeof(*tr->stops));
+	tr->stops[at] = (struct stop){ tid, status };
 }
 
 static bool is_kept(const struct tracer *tr, pid_t tid)
@@ -314,15 +437,30 @@ static bool is_kept(const struct tracer *tr, pid_t tid)
 	return false;
 }
 
+/* It will stop when it gets a core, or has just done so. */
+static bool is_stopping(pid_t tid)
+{
+	struct proc_status status;
+
+	return proc_status_read(tid, &status) == 0 && status.state &&
+	       strchr("RtT", status.state);
+}
+
 /* A thread that sleeps where no signal reaches it is not waited for. */
 static int stop_one(struct tracer *tr, struct task *o)
 {
 	const struct timespec pause = { .tv_nsec = STOP_PAUSE_NS };
+	const double since = now_seconds();
+	double waited = 0;
 
-	if (is_kept(tr, o->tid) || o->remote.fate || o->exiting ||
-	    ptrace(PTRACE_INTERRUPT, o->tid, NULL, NULL) < 0)
+	if (is_kept(tr, o->tid) || o->remote.fate || o->exiting)
 		return 0;
-	for (int i = 0; i < STOP_TRIES; i++) {
+	if (reserve_stop(tr) < 0)
+		return -ENOMEM;
+	if (ptrace(PTRACE_INTERRUPT, o->tid, NULL, NULL) < 0)
+		return 0;
+	while (waited < STOP_SECONDS || (waited < STOP_SECONDS_MAX &&
+					 is_stopping(o->tid))) {
 		int status;
 		pid_t tid = waitpid(o->tid, &status, __WALL | WNOHANG);
 
@@ -332,9 +470,14 @@ static int stop_one(struct tracer *tr, struct task *o)
 			o->held = WIFSTOPPED(status) &&
 				  status >> 16 == PTRACE_EVENT_STOP &&
 				  WSTOPSIG(status) == SIGTRAP;
-			return o->held ? 0 : keep_stop(tr, tid, status);
+			if (o->held)
+				interrupted(o);
+			else
+				keep_stop(tr, tr->nstops, tid, status);
+			return 0;
 		}
 		nanosleep(&pause, NULL);
+		waited = now_seconds() - since;
 	}
 	return -EAGAIN;
 }
@@ -353,26 +496,59 @@ int tracer_stop_others(struct tracer *tr, const struct task *t)
 
 	if (is_alone(t))
 		return 0;
-	while (!err && (o = idmap_next(&tr->tasks, &pos)))
+	while ((o = idmap_next(&tr->tasks, &pos)))
 		if (o != t && (o->proc->mm == t->proc->mm ||
-			       o->proc->files == t->proc->files))
-			err = stop_one(tr, o);
+			       o->proc->files == t->proc->files) &&
+		    stop_one(tr, o) < 0)
+			err = -EAGAIN;
 	return err;
 }
 
-void tracer_resume_others(struct tracer *tr, const struct task *t)
+static void resume_held(struct tracer *tr)
 {
 	size_t pos = 0;
 	struct task *o;
 
-	if (is_alone(t))
-		return;
 	while ((o = idmap_next(&tr->tasks, &pos))) {
 		if (!o->held)
 			continue;
 		o->held = false;
 		resume(o, 0);
 	}
+}
+
+void tracer_resume_others(struct tracer *tr, const struct task *t)
+{
+	if (!is_alone(t))
+		resume_held(tr);
+}
+
+/*
+ * The next stop of the thread is that of its child's birth, or its call has
+ * failed, or was interrupted: it is handled before anything else is.
+ */
+void task_allow_fork(struct tracer *tr, struct task *t)
+{
+	int status;
+
+	if (is_alone(t)) {
+		task_allow(tr, t);
+		return;
+	}
+	/* Of those that cannot be stopped in a moment none gets anywhere. */
+	(void)tracer_stop_others(tr, t);
+	tr->stats.local++;
+	remote_end(&t->remote);
+	if (reserve_stop(tr) < 0) {
+		kill(t->proc->pid, SIGKILL);
+	} else if (!t->remote.fate &&
+		   ptrace(PTRACE_SYSCALL, t->tid, NULL, NULL) == 0 &&
+		   remote_wait(t->tid, &status) == 0) {
+		keep_stop(tr, 0, t->tid, status);
+		tr->forking = t->tid;
+		return;
+	}
+	resume_held(tr);
 }
 
 /* --- births and ends ----------------------------------------------------- */
@@ -510,7 +686,7 @@ static void task_end(struct tracer *tr, struct task *t, int status)
 	if (p->ntasks > 1)
 		executor_drop(tr, t);
 	forward_unhold(tr, t);
-	leave_memory(t);
+	leave_memory(tr, t);
 	task_free(t);
 	if (--p->ntasks == 0)
 		proc_end(tr, p);
@@ -748,7 +924,7 @@ static int task_execed(struct tracer *tr, pid_t tid, struct task **out)
 						      (uint32_t)tid);
 	if (old) {
 		names_moved(tr, old);
-		leave_memory(old);
+		leave_memory(tr, old);
 		old->proc->ntasks--;
 		if (!old->exiting)
 			old->proc->nalive--;
@@ -770,7 +946,7 @@ static int task_execed(struct tracer *tr, pid_t tid, struct task **out)
 		if (old->proc != t->proc)
 			continue;
 		/* Of the old address space, which a vfork's parent lives on in. */
-		leave_memory(old);
+		leave_memory(tr, old);
 		old->executor = old->in_gate = false;
 		old->loans = 0;
 	}
@@ -852,14 +1028,6 @@ static void settle_fate(struct tracer *tr, struct task *t)
 /* --- signals ------------------------------------------------------------- */
 
 /* Does the process have a handler for the signal? */
-static bool is_caught(pid_t tid, int sig)
-{
-	struct proc_status status;
-
-	return proc_status_read(tid, &status) == 0 &&
-	       proc_has_signal(status.caught, sig);
-}
-
 /*
  * Does it wait in the gate, for what we have published for it? The gate may
  * have let it go by itself, and it may be back for a request of the stub's.
@@ -876,27 +1044,6 @@ static bool still_waits(const struct task *t,
 	if (!lane)
 		lane = stub_lane(t->proc, regs->r11, NULL);
 	return !lane || lane == t->pending.slot;
-}
-
-/*
- * A signal with a handler, in a call that the gate makes for us: it is put
- * back, and the call, unless it is done, is not made again.
- */
-static void interrupt_native(struct task *t)
-{
-	const uint64_t insn = gate_gva(t) + gate_header().one;
-	struct user_regs_struct regs;
-
-	if (remote_hold(&t->remote) < 0 ||
-	    remote_get_regs(t->tid, &regs) < 0)
-		return;
-	if (regs.rip == insn || (regs.rip == insn + 2 &&
-				 is_restart_code((int64_t)regs.rax))) {
-		regs.rip = insn + 2;
-		regs.rax = (uint64_t)-ERESTARTSYS;
-		regs.orig_rax = ~0ULL;
-		remote_set_regs(t->tid, &regs);
-	}
 }
 
 /* Where an instruction of the program's was, inside a jump of ours. */
@@ -934,55 +1081,6 @@ static bool show_program(struct tracer *tr, struct task *t, int sig)
 	return true;
 }
 
-static bool is_ignored(pid_t tid, int sig)
-{
-	struct proc_status status;
-
-	if (proc_status_read(tid, &status) < 0 ||
-	    proc_has_signal(status.caught, sig))
-		return false;
-	return proc_has_signal(status.ignored, sig) || sig == SIGCHLD ||
-	       sig == SIGURG || sig == SIGWINCH;
-}
-
-/* Calls that any signal ends with EINTR (signal(7)), when they have no limit. */
-static bool waits_for_ever(const struct user_regs_struct *r)
-{
-	switch (r->orig_rax) {
-	case SYS_epoll_wait:
-	case SYS_epoll_pwait:
-		return (int)r->r10 == -1;
-	case SYS_epoll_pwait2:
-	case SYS_semtimedop:
-		return r->r10 == 0;
-	case SYS_rt_sigtimedwait:
-		return r->rdx == 0;
-	case SYS_io_getevents:
-		return r->r8 == 0;
-	case SYS_semop:
-		return true;
-	}
-	return false;
-}
-
-/*
- * A signal that is ignored wakes nobody, but where somebody traces it is queued
- * all the same, and a call that does not go on by itself after a signal has come
- * to its end. It is made again.
- */
-static void wait_again(struct task *t, int sig)
-{
-	struct user_regs_struct regs;
-
-	if (remote_get_regs(t->tid, &regs) < 0 ||
-	    (int64_t)regs.rax != -EINTR || !waits_for_ever(&regs) ||
-	    !is_ignored(t->tid, sig))
-		return;
-	regs.rax = regs.orig_rax;
-	regs.rip -= 2;
-	remote_set_regs(t->tid, &regs);
-}
-
 static void handle_signal(struct tracer *tr, struct task *t, int sig)
 {
 	if (tr->owners)
@@ -993,13 +1091,15 @@ static void handle_signal(struct tracer *tr, struct task *t, int sig)
 		return;
 	}
 	if (t->in_native) {
-		if (is_caught(t->tid, sig))
+		/* One that has a handler is put back. */
+		if (is_caught(t->tid, sig) && remote_hold(&t->remote) == 0)
 			interrupt_native(t);
+		interrupted(t);
 		resume(t, (unsigned long)sig);
 		return;
 	}
+	wait_again(t, sig);
 	if (!show_program(tr, t, sig) || !t->in_gate) {
-		wait_again(t, sig);
 		resume(t, (unsigned long)sig);
 		return;
 	}
@@ -1041,6 +1141,7 @@ static void handle_group_stop(struct tracer *tr, struct task *t, int sig)
 	if (sig == SIGTRAP) {	/* an interrupt of ours, or SIGCONT came */
 		if (t->tid == tr->main_pid)
 			tr->main_stopped = false;
+		interrupted(t);
 		resume(t, 0);
 		return;
 	}
@@ -1178,8 +1279,8 @@ static void answer_orphans(struct tracer *tr)
 		if (!tr->client.dead && !t->proc->shadow_gone)
 			continue;
 		stub_abandon(t->proc);
-		if (t->in_gate && !slot_answered(t->pending.slot,
-						 t->pending.seq))
+		if (forward_waits(t) && !slot_answered(t->pending.slot,
+						       t->pending.seq))
 			slot_abandon(t->pending.slot, t->pending.seq);
 	}
 }
@@ -1304,6 +1405,17 @@ static void tick(struct tracer *tr)
 	look_after_daemon(tr);
 }
 
+static void handle(struct tracer *tr, pid_t tid, int status)
+{
+	const bool forks = tid == tr->forking;	/* task_allow_fork() */
+
+	if (forks)
+		tr->forking = 0;
+	handle_stop(tr, tid, status);
+	if (forks)
+		resume_held(tr);
+}
+
 static pid_t next_stop(struct tracer *tr, int *status)
 {
 	pid_t tid;
@@ -1332,7 +1444,7 @@ int tracer_run(struct tracer *tr)
 			tick(tr);
 		}
 		if (tid > 0) {
-			handle_stop(tr, tid, status);
+			handle(tr, tid, status);
 			continue;
 		}
 		if (err == ECHILD)

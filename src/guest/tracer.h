@@ -43,6 +43,7 @@
 #include "guest/pins.h"
 #include "guest/sites.h"
 #include "guest/stub.h"
+#include "guest/watch.h"
 #include "process/remote.h"
 #include "wire/rules.h"
 
@@ -137,6 +138,7 @@ struct task {
 
 	bool in_gate;		/* waits for the shadow, namely for ... */
 	struct pending pending;	/* ... this */
+	bool beside;		/* so does its call of forward_beside() */
 	bool cancelled;		/* and was told to hurry */
 	bool holds;		/* counted in pinner.held */
 	bool in_exec;		/* do_exec() in execcalls.c */
@@ -228,10 +230,13 @@ struct tracer {
 	int ncpus;		/* that we may use */
 	struct stop *stops;	/* owned: reported, and yet to be handled */
 	size_t nstops, stops_cap;
+	pid_t forking;		/* whose stop is first of them, with the others
+				 * of its process held until it is handled */
 	bool told_dead;		/* "the daemon is gone" has been said */
 	bool owners;		/* some descriptor has had one (owner.c) */
 	char *fuse[FUSE_MOUNTS_MAX];	/* owned names of mounts (fusecalls.c) */
 	size_t nfuse;
+	struct watch *watch;	/* owned, or NULL: nobody needed it yet */
 	bool told_foreign;	/* "32-bit" has been said */
 	FILE *trace;		/* --trace, or NULL */
 	unsigned int hurry;	/* ticks that come sooner than the next will */
@@ -272,6 +277,14 @@ int tracer_stop_others(struct tracer *tr, const struct task *t);
 void tracer_resume_others(struct tracer *tr, const struct task *t);
 
 void task_allow(struct tracer *tr, struct task *t);
+/*
+ * task_allow_fork() - as task_allow(), for a call that makes a process
+ *
+ * What the child gets is its parent's of one moment: no other thread runs, with
+ * its parent's memory or descriptors, from before the kernel copies what it copies
+ * until we have copied the rest.
+ */
+void task_allow_fork(struct tracer *tr, struct task *t);
 /* task_set_path() - t->u.path becomes a copy of path, or NULL */
 void task_set_path(struct task *t, const char *path);
 void task_return(struct tracer *tr, struct task *t, int64_t value);
@@ -343,6 +356,28 @@ void task_forward(struct tracer *tr, struct task *t, uint32_t op, uint64_t nr,
 		  const uint64_t args[6], int newfd, then_fn then);
 
 /*
+ * forward_beside() - the shadow begins with a call, and the handler goes on
+ *
+ * For a call that waits on the host while one of the thread's own,
+ * task_native_later(), waits here; which is cut short when the host has
+ * answered, as by a signal that has no handler. 0 or -errno.
+ *
+ * forward_beside_end() takes the answer, to an end that is asked for if it has
+ * not come, and goes on with it. Ends the handler.
+ */
+int forward_beside(struct tracer *tr, struct task *t, uint64_t nr,
+		   const uint64_t args[6]);
+void forward_beside_end(struct tracer *tr, struct task *t, then_fn then);
+/* forward_unwatch() - nobody is to hear of the answer: the thread ends */
+void forward_unwatch(struct tracer *tr, struct task *t);
+
+/* Is there a request of the thread's that has yet to be settled? */
+static inline bool forward_waits(const struct task *t)
+{
+	return t->in_gate || t->beside;
+}
+
+/*
  * shadow_sync() - a call by the shadow that cannot block, awaited here
  *
  * The kernel's result, or -EIO.
@@ -368,6 +403,10 @@ int shadow_ready_for(struct tracer *tr, struct task *t,
 
 void forward_answered(struct tracer *tr, struct task *t); /* at MAGIC_STOP */
 void forward_cancel(struct tracer *tr, struct task *t);
+/* forward_trace() - the line of --trace, if there is one; began: seconds,
+ * monotonic */
+void forward_trace(struct tracer *tr, struct task *t, int64_t result,
+		   double began);
 /*
  * forward_hold() - what calls under way use of a range is to stay pinned
  *

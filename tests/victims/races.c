@@ -10,6 +10,7 @@
 
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -348,6 +349,204 @@ static void epoll_mask(void)
 	sys(close(fd));
 }
 
+/* --- waiting for both sides --------------------------------------------------- */
+
+static long switches(void)
+{
+	struct rusage used;
+
+	sys(getrusage(RUSAGE_THREAD, &used));
+	return used.ru_nvcsw;
+}
+
+/* A second in which nothing happens: whoever waits for it sleeps. */
+static void wait_asleep(void)
+{
+	struct epoll_event ev = { .events = EPOLLIN };
+	struct pollfd p[2] = { { .events = POLLIN }, { .events = POLLIN } };
+	int ep = (int)sys(epoll_create1(0)), ends[2];
+	long before;
+
+	sys(pipe(ends));
+	p[0].fd = fifo(0);
+	p[1].fd = ends[0];
+	sys(epoll_ctl(ep, EPOLL_CTL_ADD, p[0].fd, &ev));
+	sys(epoll_ctl(ep, EPOLL_CTL_ADD, p[1].fd, &ev));
+	same(poll(p, 2, 1), 0);
+	same(epoll_wait(ep, &ev, 1, 1), 0);
+	before = switches();
+	same(poll(p, 2, 1000), 0);
+	check(switches() - before < 25, "poll woke up %ld times",
+	      switches() - before);
+	before = switches();
+	same(epoll_wait(ep, &ev, 1, 1000), 0);
+	check(switches() - before < 25, "epoll_wait woke up %ld times",
+	      switches() - before);
+	sys(close(ep));
+	sys(close(p[0].fd));
+	sys(close(ends[0]));
+	sys(close(ends[1]));
+}
+
+#define TURNS 400
+
+/* Who answers, on the side that was asked. */
+static void *answer(void *arg)
+{
+	const int *fds = arg;
+	char c;
+
+	for (int i = 0; i < TURNS; i++) {
+		same(read(fds[0], &c, 1), 1);
+		same(write(fds[c == 'h' ? 1 : 2], &c, 1), 1);
+	}
+	return NULL;
+}
+
+/* One side is answered while the other's wait begins, goes on or ends: no answer
+ * is missed. Signals come all the time. */
+static void wait_turns(void)
+{
+	struct epoll_event ev = { .events = EPOLLIN };
+	struct pollfd p[2] = { { .events = POLLIN }, { .events = POLLIN } };
+	int ep = (int)sys(epoll_create1(0)), ask[2], local_ends[2];
+	pthread_t thread;
+
+	handle(SIGALRM, SA_RESTART);
+	sys(pipe(ask));
+	sys(pipe(local_ends));
+	p[0].fd = fifo(0);
+	p[1].fd = local_ends[0];
+	ev.data.fd = p[0].fd;
+	sys(epoll_ctl(ep, EPOLL_CTL_ADD, p[0].fd, &ev));
+	ev.data.fd = p[1].fd;
+	sys(epoll_ctl(ep, EPOLL_CTL_ADD, p[1].fd, &ev));
+	same(pthread_create(&thread, NULL, answer,
+			    (int[3]){ ask[0], p[0].fd, local_ends[1] }), 0);
+	tick(2000);
+	for (int i = 0; i < TURNS; i++) {
+		const int fd = p[i % 2].fd;
+		char c = i % 2 ? 'l' : 'h';
+		int n;
+
+		while (write(ask[1], &c, 1) < 0)
+			same(errno, EINTR);
+		do
+			n = i % 4 < 2 ? poll(p, 2, 20000) :
+					epoll_wait(ep, &ev, 1, 20000);
+		while (n < 0 && errno == EINTR);
+		same(n, 1);
+		same(i % 4 < 2 ? p[i % 2].revents : (short)ev.events, POLLIN);
+		while (read(fd, &c, 1) < 0)
+			same(errno, EINTR);
+		same(c, i % 2 ? 'l' : 'h');
+	}
+	tick(0);
+	same(pthread_join(thread, NULL), 0);
+	for (int i = 0; i < 2; i++) {
+		sys(close(p[i].fd));
+		sys(close(ask[i]));
+	}
+	sys(close(local_ends[1]));
+	sys(close(ep));
+}
+
+/* Code that was never run before, so that each call's site is new. */
+static void *new_sites(void *arg)
+{
+	static const unsigned char site[] = { 0xb8, SYS_getppid, 0, 0, 0,
+					      0x0f, 5, 0xc3 };
+	unsigned char *page = map(PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+
+	for (size_t at = 0; at + 64 <= PAGE; at += 64)
+		memcpy(page + at, site, sizeof(site));
+	sys(mprotect(page, PAGE, PROT_READ | PROT_EXEC));
+	for (size_t at = 0; at + 64 <= PAGE; at += 64) {
+		union {
+			unsigned char *code;
+			long (*call)(void);
+		} f = { page + at };
+
+		for (int i = 0; i < 4; i++)
+			same(f.call(), getppid());
+		usleep(1000);
+	}
+	sys(munmap(page, PAGE));
+	same(write(*(int *)arg, "x", 1), 1);
+	return NULL;
+}
+
+/* Stops of ours, when sites are patched or somebody forks, are no signals. */
+static void wait_stopped(void)
+{
+	struct epoll_event ev = { .events = EPOLLIN };
+	int ep = (int)sys(epoll_create1(0)), ends[2];
+	pthread_t thread;
+	pid_t pid;
+
+	sys(pipe(ends));
+	sys(epoll_ctl(ep, EPOLL_CTL_ADD, ends[0], &ev));
+	same(pthread_create(&thread, NULL, new_sites, &ends[1]), 0);
+	same(epoll_wait(ep, &ev, 1, -1), 1);
+	same(pthread_join(thread, NULL), 0);
+	spawned(pid) {
+		for (int i = 0; i < 50; i++)
+			usleep(1000);
+	}
+	reap(pid);
+	sys(close(ep));
+	sys(close(ends[0]));
+	sys(close(ends[1]));
+}
+
+static volatile bool stop_opening;
+
+static void *open_and_close(void *arg)
+{
+	while (!stop_opening) {
+		int fd = (int)sys(open(arg, O_RDONLY | O_CLOEXEC));
+
+		sys(close(fd));
+	}
+	return NULL;
+}
+
+/* A number that is free in the child is not somebody else's file of the host. */
+static void fork_descriptors(void)
+{
+	char name[PATH_MAX];
+	pthread_t threads[2];
+	int ends[2];
+	pid_t pid;
+
+	snprintf(name, sizeof(name), "%s", in("opened"));
+	sys(close((int)sys(open(name, O_RDWR | O_CREAT, 0600))));
+	sys(pipe(ends));
+	for (int i = 0; i < 2; i++)
+		same(pthread_create(&threads[i], NULL, open_and_close, name),
+		     0);
+	for (int round = 0; round < 150; round++) {
+		spawned(pid) {
+			int copies[3];
+			struct stat st;
+
+			for (int i = 0; i < 3; i++)
+				copies[i] = (int)sys(dup(ends[i % 2]));
+			for (int i = 0; i < 3; i++) {
+				sys(fstat(copies[i], &st));
+				check(S_ISFIFO(st.st_mode), "a copy of a pipe"
+				      " is a file of mode %o", st.st_mode);
+			}
+		}
+		reap(pid);
+	}
+	stop_opening = true;
+	for (int i = 0; i < 2; i++)
+		same(pthread_join(threads[i], NULL), 0);
+	sys(close(ends[0]));
+	sys(close(ends[1]));
+}
+
 /* select() counts what was asked for: a hang-up is no exception. */
 static void select_hangup(void)
 {
@@ -645,7 +844,8 @@ int main(int argc, char **argv)
 		CASE(shrunk), CASE(epoll_mask), CASE(select_hangup),
 		CASE(select_closed), CASE(splice_full), CASE(unlink_proc),
 		CASE(undumpable), CASE(dotdot_link), CASE(killed_forking),
-		CASE(killed_mapping),
+		CASE(killed_mapping), CASE(wait_asleep), CASE(wait_turns),
+		CASE(wait_stopped), CASE(fork_descriptors),
 	};
 
 	if (argc == 4 && strcmp(argv[1], ROUND) == 0) {
