@@ -99,7 +99,7 @@ none_overlaid() {
 	VICTIM_PAGES=1024 run in_guest "$VICTIMS/devmap" "$GUEST" once
 	[ "$status" -eq 1 ]
 	[[ $output == *"Cannot allocate memory"* ]]
-	[[ $output == *"mmap of a device fails with ENOMEM: no 4096 KiB are left"*"enlarge the memory of the ivshmem device"* ]]
+	[[ $output == *"a shared mapping of what is the host's fails with ENOMEM: no 4096 KiB are left"*"enlarge the memory of the ivshmem device"* ]]
 }
 
 @test "more than the device has: ENXIO, and the machine goes on" {

@@ -496,6 +496,7 @@ static void finish(struct run_options *o, struct tracer *tr, pid_t sibling)
 		free(note);
 	idmap_fini(&tr->sites);
 	free(tr->stops);
+	free(tr->told_mapping);
 	rules_fini(&tr->rules);
 	rules_fini(&o->forward);
 	rules_fini(&o->policy);

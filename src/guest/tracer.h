@@ -238,6 +238,7 @@ struct tracer {
 	size_t nfuse;
 	struct watch *watch;	/* owned, or NULL: nobody needed it yet */
 	bool told_foreign;	/* "32-bit" has been said */
+	char *told_mapping;	/* owned: why one was refused; or NULL */
 	FILE *trace;		/* --trace, or NULL */
 	unsigned int hurry;	/* ticks that come sooner than the next will */
 	unsigned int nplaced;	/* tasks kept on our core */

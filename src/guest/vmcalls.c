@@ -1195,7 +1195,6 @@ static int64_t map_zeros(struct tracer *tr, struct task *t)
 
 /* --- memory of devices ----------------------------------------------------- */
 
-#define REFUSALS_SHOWN	20
 
 /* Of PCI devices that is a physical address (pci_mmap_resource_range()). */
 static int find_first(struct shared_device *d)
@@ -1293,10 +1292,27 @@ struct device_map {
 	bool written;		/* it may be */
 };
 
+/* Programs that go on without try it again and again: what was said is not said
+ * again until something else was. */
+static void tell_refusal(struct tracer *tr, const struct task *t, int err)
+{
+	char *text;
+
+	if (!*tr->client.text ||
+	    (tr->told_mapping && !strcmp(tr->told_mapping, tr->client.text)))
+		return;
+	text = strdup(tr->client.text);
+	if (!text)
+		return;
+	free(tr->told_mapping);
+	tr->told_mapping = text;
+	log_warn("process %d: a shared mapping of what is the host's fails with"
+		 " %s: %s", t->tid, strerrorname_np(-err), text);
+}
+
 static int request_device(struct tracer *tr, struct task *t, struct msg *m,
 			  struct device_map *out)
 {
-	static int told;
 	struct mapfile *f;
 	int err = open_shared(tr);
 
@@ -1309,10 +1325,7 @@ static int request_device(struct tracer *tr, struct task *t, struct msg *m,
 	m->window.file = f->id;
 	err = client_request(&tr->client, m, -1, NULL);
 	if (err) {
-		if (*tr->client.text && told++ < REFUSALS_SHOWN)
-			log_warn("process %d: mmap of a device fails with %s:"
-				 " %s", t->tid, strerrorname_np(-err),
-				 tr->client.text);
+		tell_refusal(tr, t, err);
 		memory_file_unref(&tr->memory, f);
 		return err;
 	}

@@ -362,6 +362,9 @@ int window_open(struct windows *w, const struct vm *vm,
 	struct there t;
 	int prot, rc;
 
+	rc = refuse_kind(map, err);
+	if (rc)
+		return rc;
 	if (vm->seen.kind != VM_QEMU)
 		return vm_fail(err, -ENODEV, "in User-Mode Linux a device's"
 			       " memory cannot be mapped, for its processes are"
@@ -372,9 +375,6 @@ int window_open(struct windows *w, const struct vm *vm,
 	if (place->fd < 0 || place->start >= place->end ||
 	    map->len > place->end - place->start)
 		return refuse_size(place->start, place->end, map->len, err);
-	rc = refuse_kind(map, err);
-	if (rc)
-		return rc;
 	prot = probe(map, err);
 	if (prot < 0)
 		return prot;
