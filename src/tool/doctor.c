@@ -144,7 +144,7 @@ struct doctor {
 	uint64_t until_ms;
 };
 
-/* --- the command line ------------------------------------------------------ */
+/* --- the command line ----------------------------------------------------- */
 
 static const struct argp_option options[] = {
 	{ "json", 'j', NULL, 0, "Print JSON", 0 },
@@ -195,7 +195,7 @@ static const struct argp argp = {
 	       "Example:\n  darkshadow doctor run shm",
 };
 
-/* --- finding out ----------------------------------------------------------- */
+/* --- finding out ---------------------------------------------------------- */
 
 static uint64_t now_ms(void)
 {
@@ -251,7 +251,7 @@ static void look_at_all(struct doctor *d)
 			look(d, i);
 }
 
-/* --- verdicts -------------------------------------------------------------- */
+/* --- verdicts ------------------------------------------------------------- */
 
 /* The first thing that is wrong with some uses, or NULL. */
 static const struct finding *first_failure(const struct doctor *d,
@@ -323,7 +323,7 @@ static const char *asked_name(const struct doctor *d)
 	       "the guest side";
 }
 
-/* --- for people ------------------------------------------------------------ */
+/* --- for people ----------------------------------------------------------- */
 
 static bool has_colours(void)
 {
@@ -422,7 +422,7 @@ static void print_table(const struct doctor *d)
 	print_roles(d, false);
 }
 
-/* --- for programs ---------------------------------------------------------- */
+/* --- for programs --------------------------------------------------------- */
 
 static json_t *json_set(unsigned int set, const char *const *names, size_t n)
 {

@@ -36,7 +36,7 @@
 #define DOORBELL	"-chardev socket,id=ds,path=PATH,server=on,wait=on" \
 			" -device ivshmem-doorbell,vectors=1,chardev=ds"
 
-/* --- processors ------------------------------------------------------------ */
+/* --- processors ----------------------------------------------------------- */
 
 void probe_cpus(struct finding *f)
 {
@@ -73,7 +73,7 @@ void probe_kvm(struct finding *f)
 	}
 }
 
-/* --- a guest --------------------------------------------------------------- */
+/* --- a guest -------------------------------------------------------------- */
 
 static bool is_guest(void)
 {
@@ -173,7 +173,7 @@ void probe_doorbell(struct finding *f)
 	finding_say(f, PASS, "%s can be rung", dev.path);
 }
 
-/* --- a host ---------------------------------------------------------------- */
+/* --- a host --------------------------------------------------------------- */
 
 /* Which VMs are looked at, and what was found. */
 struct vms {
@@ -278,7 +278,7 @@ void probe_vm_doorbell(struct finding *f)
 	probe_vm_device(f, &all, DOORBELL);
 }
 
-/* --- all of it ------------------------------------------------------------- */
+/* --- all of it ------------------------------------------------------------ */
 
 static _Noreturn void run_ourselves(int out)
 {

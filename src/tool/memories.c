@@ -41,7 +41,7 @@
 #define SETCAP		"setcap cap_sys_admin,cap_checkpoint_restore," \
 			"cap_sys_ptrace,cap_ipc_lock,cap_sys_resource+ep"
 
-/* --- memory files ---------------------------------------------------------- */
+/* --- memory files --------------------------------------------------------- */
 
 static bool remedy_noexec(struct finding *f, long least)
 {
@@ -64,8 +64,8 @@ void probe_arena(struct finding *f)
 		finding_refused(f, "a memory file cannot be as large as it has"
 				" to be", errno);
 		if (errno == EFBIG)
-			finding_remedy(f, "prlimit --pid $$ --fsize=unlimited%s",
-				       probe_as_root());
+			finding_remedy(f, "prlimit --pid $$ --fsize="
+				       "unlimited%s", probe_as_root());
 	} else if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0) {
 		finding_refused(f, "a memory file cannot be sealed", errno);
 	} else {
@@ -98,7 +98,7 @@ void probe_exec(struct finding *f)
 			       " of memory files in its security profile");
 }
 
-/* --- the address space ----------------------------------------------------- */
+/* --- the address space ---------------------------------------------------- */
 
 static bool is_free(uint64_t at)
 {
@@ -113,26 +113,18 @@ void probe_gate(struct finding *f)
 	if (is_free(GATE_BASE) || is_free(GATE_BASE_39)) {
 		finding_say(f, PASS, "there is room for the gate in a"
 			    " program");
-		return;
+	} else {
+		finding_refused(f, "there is no room for the gate in a"
+				" program", errno);
+		finding_remedy(f, "a kernel with 39 bits of address space for"
+			       " processes or more");
 	}
-	finding_say(f, FAIL, "there is no room for the gate in a program: %s",
-		    strerror(errno));
-	finding_remedy(f, "prlimit --pid $$ --as=unlimited%s",
-		       probe_as_root());
 }
 
 void probe_capsule(struct finding *f)
 {
-	struct rlimit as = { .rlim_cur = RLIM_INFINITY };
-
-	getrlimit(RLIMIT_AS, &as);
 	if (is_free(CAPSULE_BASE)) {
 		finding_say(f, PASS, "there is room for a shadow");
-	} else if (as.rlim_cur != RLIM_INFINITY) {
-		finding_say(f, FAIL, "a process may not have the addresses of"
-			    " a shadow (ulimit -v)");
-		finding_remedy(f, "prlimit --pid $$ --as=unlimited%s",
-			       probe_as_root());
 	} else {
 		finding_say(f, FAIL, "processes have less than 47 bits of"
 			    " address space here (as in User-Mode Linux):"
@@ -159,7 +151,7 @@ void probe_map_count(struct finding *f)
 	}
 }
 
-/* --- page frames ----------------------------------------------------------- */
+/* --- page frames ---------------------------------------------------------- */
 
 /* Root that lacks something has been deprived of it. */
 static void remedy_caps(struct finding *f)
@@ -242,14 +234,15 @@ void probe_populate(struct finding *f)
 	void *p = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	if (p != MAP_FAILED && madvise(p, PAGE_BYTES, MADV_POPULATE_READ) == 0 &&
+	if (p != MAP_FAILED &&
+	    madvise(p, PAGE_BYTES, MADV_POPULATE_READ) == 0 &&
 	    madvise(p, PAGE_BYTES, MADV_POPULATE_WRITE) == 0)
 		finding_say(f, PASS, "memory can be made present");
 	else if (!finding_refused(f, "MADV_POPULATE_WRITE", errno))
 		finding_remedy(f, "a kernel of Linux 5.14 or later");
 }
 
-/* --- pins ------------------------------------------------------------------ */
+/* --- pins ----------------------------------------------------------------- */
 
 /* Buffers of io_uring, as run has them: 0 or -errno. */
 static int try_ring(void *memory)

@@ -35,7 +35,7 @@
 #define USERNS_APPARMOR	"kernel.apparmor_restrict_unprivileged_userns"
 #define AS_ROOT		"run the host side as root, or "
 
-/* --- whose namespaces ------------------------------------------------------ */
+/* --- whose namespaces ----------------------------------------------------- */
 
 static bool privileged(void)
 {
@@ -162,7 +162,7 @@ void probe_namespaces(struct finding *f)
 	with_namespaces(f, found_namespaces);
 }
 
-/* --- the root -------------------------------------------------------------- */
+/* --- the root ------------------------------------------------------------- */
 
 static int make_tmpfs(void)
 {

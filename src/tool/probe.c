@@ -33,7 +33,7 @@
 
 #define PAUSE_NS	(200 * 1000)
 
-/* --- for probes ------------------------------------------------------------ */
+/* --- for probes ----------------------------------------------------------- */
 
 /* Names are what somebody chose: nothing of theirs drives a terminal. */
 static void make_plain(char *text)
@@ -96,9 +96,10 @@ pid_t probe_idler(void)
 {
 	pid_t pid = probe_child();
 
-	while (pid == 0)
+	if (pid != 0)
+		return pid;
+	for (;;)
 		pause();
-	return pid;
 }
 
 int probe_wait(pid_t pid)
@@ -153,7 +154,7 @@ uint64_t probe_caps(void)
 	return data[0].effective | (uint64_t)data[1].effective << 32;
 }
 
-/* --- for who runs them ----------------------------------------------------- */
+/* --- for who runs them ---------------------------------------------------- */
 
 static _Noreturn void be_probe(probe_fn *fn, struct finding *f)
 {

@@ -28,7 +28,7 @@ struct finding {
 
 typedef void probe_fn(struct finding *f);
 
-/* --- for probes ------------------------------------------------------------ */
+/* --- for probes ----------------------------------------------------------- */
 
 void __attribute__((format(printf, 3, 4)))
 finding_say(struct finding *f, enum verdict verdict, const char *fmt, ...);
@@ -68,7 +68,7 @@ const char *probe_as_root(void);
 /* probe_caps() - our effective capabilities, 1ULL << CAP_ */
 uint64_t probe_caps(void);
 
-/* --- for who runs them ----------------------------------------------------- */
+/* --- for who runs them ---------------------------------------------------- */
 
 /*
  * probe_run() - call fn in a process of its own, for no longer than limit_ms

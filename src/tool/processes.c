@@ -42,7 +42,7 @@
 			 PTRACE_O_TRACEVFORK | PTRACE_O_TRACEEXEC | \
 			 PTRACE_O_TRACESECCOMP | PTRACE_O_TRACEEXIT)
 
-/* --- tracing --------------------------------------------------------------- */
+/* --- tracing -------------------------------------------------------------- */
 
 void probe_proc(struct finding *f)
 {
@@ -150,7 +150,7 @@ void probe_process_vm(struct finding *f)
 		probe_kill(pid);
 }
 
-/* --- filters --------------------------------------------------------------- */
+/* --- filters -------------------------------------------------------------- */
 
 /* One call has an action of its own. The descriptor, or 0; or -errno. */
 static int install(uint32_t nr, uint32_t action, unsigned int flags)
@@ -236,7 +236,7 @@ void probe_seccomp(struct finding *f)
 		probe_kill(pid);
 }
 
-/* --- descriptors of others ------------------------------------------------- */
+/* --- descriptors of others ------------------------------------------------ */
 
 /* A copy of a descriptor of a child, or -errno. */
 static int copy_of(pid_t pid, int fd)
@@ -309,29 +309,37 @@ void probe_notify(struct finding *f)
 		probe_kill(pid);
 }
 
-void probe_sockets(struct finding *f)
+/* From one end to the other: 1, or -errno. */
+static ssize_t hand_over(const int pair[2], int fd)
 {
-	int pair[2], got[FD_PASS_MAX], null = open("/dev/null", O_RDWR);
+	int got[FD_PASS_MAX];
 	char buf[8];
 	size_t n = 0;
-	ssize_t rc;
+	ssize_t rc = fd_send(pair[0], "x", 1, &fd, 1);
 
-	if (null < 0 ||
-	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-		rc = -errno;
-	else
-		rc = fd_send(pair[0], "x", 1, &null, 1);
 	if (rc > 0)
 		rc = fd_recv(pair[1], buf, sizeof(buf), got, &n, MSG_DONTWAIT);
-	if (rc > 0 && n == 1)
+	return rc > 0 && n != 1 ? -EIO : rc;
+}
+
+void probe_sockets(struct finding *f)
+{
+	int pair[2];
+	ssize_t rc;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		rc = -errno;
+	else
+		rc = hand_over(pair, pair[0]);
+	if (rc > 0)
 		finding_say(f, PASS, "a socket takes descriptors along");
 	else if (!finding_refused(f, "descriptors cannot be sent through a"
-				  " socket", rc < 0 ? (int)-rc : EIO))
+				  " socket", (int)-rc))
 		finding_remedy(f, "a kernel with CONFIG_UNIX, and a security"
 			       " profile that allows sockets");
 }
 
-/* --- descriptors of our own ------------------------------------------------ */
+/* --- descriptors of our own ----------------------------------------------- */
 
 /* Of a shadow the numbers below SHADOW_FD_BASE are taken. */
 void probe_descriptors(struct finding *f)
@@ -367,7 +375,7 @@ void probe_close_range(struct finding *f)
 		finding_remedy(f, "a kernel of Linux 5.14 or later");
 }
 
-/* --- what is no child ------------------------------------------------------ */
+/* --- what is no child ----------------------------------------------------- */
 
 /* A VMM is not a descendant of the daemon; here it is a sibling. */
 void probe_window(struct finding *f)
