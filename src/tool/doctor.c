@@ -253,15 +253,16 @@ static void look_at_all(struct doctor *d)
 
 /* --- verdicts ------------------------------------------------------------- */
 
-/* The first thing that is wrong with some uses, or NULL. */
-static const struct finding *first_failure(const struct doctor *d,
-					   unsigned int uses)
+/* The first check of some uses that fails, or NCHECKS. */
+static size_t first_failure(const struct doctor *d, unsigned int uses)
 {
-	for (size_t i = 0; i < NCHECKS; i++)
+	size_t i;
+
+	for (i = 0; i < NCHECKS; i++)
 		if (d->looked[i] && check_uses(&checks[i]) & uses &&
 		    d->found[i].verdict == FAIL)
-			return &d->found[i];
-	return NULL;
+			break;
+	return i;
 }
 
 static bool is_asked(const struct doctor *d, const struct role *r)
@@ -269,15 +270,14 @@ static bool is_asked(const struct doctor *d, const struct role *r)
 	return role_uses(r) & d->asked;
 }
 
-static const struct finding *role_failure(const struct doctor *d,
-					  const struct role *r)
+static size_t role_failure(const struct doctor *d, const struct role *r)
 {
 	return first_failure(d, role_uses(r) & d->candidates);
 }
 
 static bool is_ready(const struct doctor *d, const struct role *r)
 {
-	return is_asked(d, r) && !role_failure(d, r);
+	return is_asked(d, r) && role_failure(d, r) == NCHECKS;
 }
 
 /*
@@ -368,22 +368,31 @@ static const struct role *twin(const struct doctor *d, size_t i)
 {
 	const struct role *a = &roles[i], *b = i + 1 < NROLES ? a + 1 : NULL;
 
-	const struct finding *x = role_failure(d, a), *y;
+	size_t x = role_failure(d, a), y;
 
 	if (!b || a->group != b->group || is_asked(d, a) != is_asked(d, b))
 		return NULL;
 	if (!(role_uses(a) & d->candidates) || !(role_uses(b) & d->candidates))
 		return NULL;
 	y = role_failure(d, b);
-	return x && y ? strcmp(x->text, y->text) == 0 ? b : NULL :
-	       x == y ? b : NULL;
+	if (x != y && (x == NCHECKS || y == NCHECKS ||
+		       strcmp(d->found[x].text, d->found[y].text) != 0))
+		return NULL;
+	return b;
 }
 
 static bool is_said(const struct doctor *d, const struct role *r, bool ready)
 {
 	if (!(role_uses(r) & d->candidates))
 		return false;
-	return ready ? is_ready(d, r) : role_failure(d, r) != NULL;
+	return ready ? is_ready(d, r) : role_failure(d, r) < NCHECKS;
+}
+
+/* That it is no VM says it all; that something is refused does not. */
+static void print_why(const struct doctor *d, size_t i)
+{
+	printf(" (%s%s%s)", checks[i].decides ? "" : checks[i].name,
+	       checks[i].decides ? "" : ": ", d->found[i].text);
 }
 
 static void print_roles(const struct doctor *d, bool ready)
@@ -403,7 +412,7 @@ static void print_roles(const struct doctor *d, bool ready)
 		if (same && ready)
 			printf(" by %s and %s", r->by, same->by);
 		if (!ready)
-			printf(" (%s)", role_failure(d, r)->text);
+			print_why(d, role_failure(d, r));
 		before = ", ";
 	}
 	if (*before == ',')
@@ -457,12 +466,15 @@ static json_t *json_check(const struct doctor *d, size_t i)
 
 static json_t *json_role(const struct doctor *d, const struct role *r)
 {
-	const struct finding *f = role_failure(d, r);
+	const size_t i = role_failure(d, r);
 
-	return json_pack("{s:s, s:s, s:b, s:b, s:o}", "role", r->name,
+	return json_pack("{s:s, s:s, s:b, s:b, s:o, s:o}", "role", r->name,
 			 "transport", r->by ? r->by : r->name,
 			 "asked", is_asked(d, r), "ready", is_ready(d, r),
-			 "why", f ? json_string(f->text) : json_null());
+			 "check", i < NCHECKS ? json_string(checks[i].name) :
+						json_null(),
+			 "why", i < NCHECKS ? json_string(d->found[i].text) :
+					      json_null());
 }
 
 static void print_json(const struct doctor *d)

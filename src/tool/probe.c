@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/seccomp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -29,7 +30,6 @@
 #include <unistd.h>
 
 #include "base/fd.h"
-#include "process/proc.h"
 
 #define PAUSE_NS	(200 * 1000)
 
@@ -66,10 +66,8 @@ void finding_remedy(struct finding *f, const char *fmt, ...)
 
 bool finding_refused(struct finding *f, const char *what, int err)
 {
-	struct proc_status st = { .seccomp = 0 };
-
 	finding_say(f, FAIL, "%s: %s", what, strerror(err));
-	if (proc_status_read(getpid(), &st) || !st.seccomp)
+	if (prctl(PR_GET_SECCOMP, 0, 0, 0, 0) != SECCOMP_MODE_FILTER)
 		return false;
 	finding_say(f, FAIL, "%s: %s, where this process is in a seccomp"
 		    " filter", what, strerror(err));
