@@ -342,7 +342,6 @@ assert eval("(" + sys.argv[1] + ")"), v' "$1" <<<"$output"
 			/proc/sys/vm/max_map_count
 		find /dev/shm /run/user "$TESTDIR" -maxdepth 1 2>/dev/null |
 			grep "$DS_MARK" || true
-		lsns -n -o NS | wc -l
 	}
 	before=$(state)
 	doctor

@@ -51,8 +51,11 @@ void probe_cpus(struct finding *f)
 	}
 	finding_say(f, WARN, "one processor: whoever waits has to sleep, and"
 		    " calls take several times as long");
-	finding_remedy(f, "taskset -pc 0-$(($(nproc --all) - 1)) $$, or give"
-		       " the machine a second processor");
+	if (sysconf(_SC_NPROCESSORS_ONLN) > 1)
+		finding_remedy(f, "taskset -pc 0-$(($(nproc --all) - 1)) $$");
+	else
+		finding_remedy(f, "give this machine a second processor, as by"
+			       " QEMU's -smp 2");
 }
 
 void probe_kvm(struct finding *f)

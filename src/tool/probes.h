@@ -14,7 +14,7 @@
 /* processes.c: tracing, filters, descriptors */
 probe_fn probe_proc, probe_ptrace, probe_seccomp, probe_notify, probe_pidfd,
 	 probe_process_vm, probe_sockets, probe_descriptors, probe_close_range,
-	 probe_window;
+	 probe_syscall_info, probe_window;
 
 /* memories.c: memory files, the address space, page frames and pins */
 probe_fn probe_arena, probe_exec, probe_gate, probe_capsule, probe_map_count,

@@ -98,7 +98,6 @@ static void explain_ptrace(struct finding *f, pid_t pid, int err)
 static int inspect(pid_t pid)
 {
 	struct user_regs_struct regs;
-	struct { uint8_t op; uint8_t rest[87]; } info;
 	uint64_t mask;
 	int status;
 
@@ -106,9 +105,7 @@ static int inspect(pid_t pid)
 	    waitpid(pid, &status, __WALL) != pid ||
 	    ptrace(PTRACE_GETREGS, pid, NULL, &regs) < 0 ||
 	    ptrace(PTRACE_SETREGS, pid, NULL, &regs) < 0 ||
-	    ptrace(PTRACE_GETSIGMASK, pid, (void *)sizeof(mask), &mask) < 0 ||
-	    ptrace(PTRACE_GET_SYSCALL_INFO, pid, (void *)sizeof(info),
-		   &info) < 0)
+	    ptrace(PTRACE_GETSIGMASK, pid, (void *)sizeof(mask), &mask) < 0)
 		return -errno;
 	return 0;
 }
@@ -130,6 +127,32 @@ void probe_ptrace(struct finding *f)
 	}
 	if (pid > 0)
 		probe_kill(pid);
+}
+
+void probe_syscall_info(struct finding *f)
+{
+	struct { uint8_t op; uint8_t rest[87]; } info;
+	pid_t pid = probe_idler();
+	int status;
+
+	if (pid < 0) {
+		finding_refused(f, "fork", errno);
+		return;
+	}
+	if (ptrace(PTRACE_SEIZE, pid, NULL, (void *)OPTIONS) < 0 ||
+	    ptrace(PTRACE_INTERRUPT, pid, NULL, NULL) < 0 ||
+	    waitpid(pid, &status, __WALL) != pid) {
+		finding_say(f, SKIP, "cannot be tried without ptrace");
+	} else if (ptrace(PTRACE_GET_SYSCALL_INFO, pid, (void *)sizeof(info),
+			  &info) > 0) {
+		finding_say(f, PASS, "of a traced child its call is known");
+	} else {
+		finding_say(f, FAIL, "of a traced child its call is not known"
+			    " (as in User-Mode Linux)");
+		finding_remedy(f, "a kernel of Linux 5.14 or later, not"
+			       " User-Mode Linux");
+	}
+	probe_kill(pid);
 }
 
 void probe_process_vm(struct finding *f)
