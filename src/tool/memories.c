@@ -93,9 +93,8 @@ void probe_exec(struct finding *f)
 		finding_refused(f, "a memory file cannot be executed", EACCES);
 	else
 		finding_say(f, PASS, "memory files can be executed");
-	if (f->verdict == FAIL && !remedy_noexec(f, 1) && !*f->remedy)
-		finding_remedy(f, "allow this program execmem and the execution"
-			       " of memory files in its security profile");
+	if (f->verdict == FAIL)
+		remedy_noexec(f, 1);
 }
 
 /* --- the address space ---------------------------------------------------- */
@@ -238,8 +237,8 @@ void probe_populate(struct finding *f)
 	    madvise(p, PAGE_BYTES, MADV_POPULATE_READ) == 0 &&
 	    madvise(p, PAGE_BYTES, MADV_POPULATE_WRITE) == 0)
 		finding_say(f, PASS, "memory can be made present");
-	else if (!finding_refused(f, "MADV_POPULATE_WRITE", errno))
-		finding_remedy(f, "a kernel of Linux 5.14 or later");
+	else
+		finding_refused(f, "MADV_POPULATE_WRITE", errno);
 }
 
 /* --- pins ----------------------------------------------------------------- */
@@ -276,8 +275,10 @@ static int try_xdp(void)
 	return fd < 0 ? -errno : 0;
 }
 
-static void remedy_ring(struct finding *f, int err)
+static void explain_ring(struct finding *f, int err)
 {
+	const bool told = finding_refused(f, "memory cannot be pinned by"
+					  " io_uring", err);
 	struct rlimit lim = { .rlim_cur = RLIM_INFINITY };
 
 	getrlimit(RLIMIT_MEMLOCK, &lim);
@@ -287,7 +288,7 @@ static void remedy_ring(struct finding *f, int err)
 	else if (err == ENOMEM && lim.rlim_cur < 2 * PIN_BYTES)
 		finding_remedy(f, "prlimit --pid $$ --memlock=unlimited%s",
 			       probe_as_root());
-	else if (!*f->remedy)
+	else if (!told)
 		finding_remedy(f, "a kernel of Linux 5.14 or later with"
 			       " CONFIG_IO_URING");
 }
@@ -302,8 +303,7 @@ void probe_pins(struct finding *f)
 		finding_say(f, PASS, "memory can be pinned by io_uring");
 		return;
 	}
-	finding_refused(f, "memory cannot be pinned by io_uring", -err);
-	remedy_ring(f, -err);
+	explain_ring(f, -err);
 	/* After the cause has been found: there is another way. */
 	if (try_xdp() == 0)
 		finding_say(f, WARN, "memory is pinned by AF_XDP sockets, as"

@@ -20,6 +20,7 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -147,14 +148,18 @@ static void with_namespaces(struct finding *f, inside_fn *fn)
 				    CLONE_NEWUTS | CLONE_NEWNET |
 				    (user ? CLONE_NEWUSER : 0);
 	pid_t pid = (pid_t)syscall(SYS_clone, flags | SIGCHLD, 0, 0, 0, 0);
+	int status;
 
 	if (pid == 0)
 		go_inside(f, fn, uid, gid, user);
-	if (pid < 0)
+	if (pid < 0) {
 		lack(f, fn, user ? "user namespaces are refused" :
 		     "namespaces are refused", errno);
-	else
-		probe_wait(pid);
+		return;
+	}
+	status = probe_wait(pid);
+	if (status > 0 && WIFSIGNALED(status))
+		finding_killed(f, WTERMSIG(status));
 }
 
 void probe_namespaces(struct finding *f)

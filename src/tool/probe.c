@@ -64,8 +64,27 @@ void finding_remedy(struct finding *f, const char *fmt, ...)
 	make_plain(f->remedy);
 }
 
+static const char *usual_remedy(int err)
+{
+	switch (err) {
+	case ENOSYS:
+	case EINVAL:
+	case EOPNOTSUPP:
+		return "a kernel of Linux 5.14 or later";
+	case EAGAIN:
+		return "ulimit -u unlimited";
+	case EMFILE:
+		return "ulimit -n 4096";
+	case ENOMEM:
+		return "ulimit -v unlimited, or end what uses the memory";
+	}
+	return "allow it in the security profile (AppArmor, SELinux, container)"
+	       " of this process: see dmesg";
+}
+
 bool finding_refused(struct finding *f, const char *what, int err)
 {
+	finding_remedy(f, "%s", usual_remedy(err));
 	finding_say(f, FAIL, "%s: %s", what, strerror(err));
 	if (prctl(PR_GET_SECCOMP, 0, 0, 0, 0) != SECCOMP_MODE_FILTER)
 		return false;
@@ -75,6 +94,15 @@ bool finding_refused(struct finding *f, const char *what, int err)
 		       " seccomp=unconfined`, or the unit without"
 		       " SystemCallFilter=");
 	return true;
+}
+
+void finding_killed(struct finding *f, int sig)
+{
+	finding_refused(f, "the kernel killed what tried it", EPERM);
+	if (sig == SIGSYS)
+		return;
+	finding_say(f, FAIL, "what tried it was killed by signal %d", sig);
+	finding_remedy(f, "darkshadow doctor, again; dmesg may tell why");
 }
 
 pid_t probe_child(void)
@@ -207,9 +235,7 @@ static void run_child(pid_t pid, unsigned int limit_ms, struct finding *f)
 		finding_say(f, WARN, "not known: no answer within %u ms",
 			    limit_ms);
 	else if (how.si_code != CLD_EXITED)
-		finding_refused(f, how.si_status == SIGSYS ? "the kernel"
-				" killed what tried it" : "what tried it was"
-				" killed", EPERM);
+		finding_killed(f, how.si_status);
 	if (!ended)
 		finding_remedy(f, "darkshadow doctor, again, when the machine"
 			       " has less to do");
@@ -230,11 +256,10 @@ void probe_run(probe_fn *fn, unsigned int limit_ms, struct finding *out)
 	pid = probe_child();
 	if (pid == 0)
 		be_probe(fn, f);
-	if (pid > 0) {
+	if (pid > 0)
 		run_child(pid, limit_ms, f);
-	} else if (!finding_refused(f, "no process can be started", errno)) {
-		finding_remedy(f, "ulimit -u unlimited");
-	}
+	else
+		finding_refused(f, "no process can be started", errno);
 	*out = *f;
 	munmap(f, sizeof(*f));
 }

@@ -38,10 +38,14 @@ finding_remedy(struct finding *f, const char *fmt, ...);
 /*
  * finding_refused() - a failure with the words for an errno
  *
- * If the process has a seccomp filter around it, that is what it is put down
- * to, and what to do about it is the remedy. false: there is none.
+ * The remedy is what helps against this errno as a rule; or, if the process has
+ * a seccomp filter around it, what helps against that. false: there is none,
+ * and whoever knows more had better say so.
  */
 bool finding_refused(struct finding *f, const char *what, int err);
+
+/* finding_killed() - a failure: a signal ended a child that tried something */
+void finding_killed(struct finding *f, int sig);
 
 /* probe_child() - fork() of a child that ends with us; -1: errno says why */
 pid_t probe_child(void);

@@ -283,8 +283,8 @@ void probe_pidfd(struct finding *f)
 			    " (pidfd_getfd)");
 	else if (fd == -EPERM)
 		explain_ptrace(f, pid, -fd);
-	else if (!finding_refused(f, "pidfd_getfd", -fd))
-		finding_remedy(f, "a kernel of Linux 5.14 or later");
+	else
+		finding_refused(f, "pidfd_getfd", -fd);
 	if (pid > 0)
 		probe_kill(pid);
 }
@@ -356,10 +356,9 @@ void probe_sockets(struct finding *f)
 		rc = hand_over(pair, pair[0]);
 	if (rc > 0)
 		finding_say(f, PASS, "a socket takes descriptors along");
-	else if (!finding_refused(f, "descriptors cannot be sent through a"
-				  " socket", (int)-rc))
-		finding_remedy(f, "a kernel with CONFIG_UNIX, and a security"
-			       " profile that allows sockets");
+	else
+		finding_refused(f, "descriptors cannot be sent through a"
+				" socket", (int)-rc);
 }
 
 /* --- descriptors of our own ----------------------------------------------- */
@@ -394,8 +393,8 @@ void probe_close_range(struct finding *f)
 	if (syscall(SYS_close_range, 3, ~0U, CLOSE_RANGE_UNSHARE) == 0)
 		finding_say(f, PASS, "a thread can have descriptors of its"
 			    " own (close_range)");
-	else if (!finding_refused(f, "close_range", errno))
-		finding_remedy(f, "a kernel of Linux 5.14 or later");
+	else
+		finding_refused(f, "close_range", errno);
 }
 
 /* --- what is no child ----------------------------------------------------- */
@@ -415,12 +414,15 @@ void probe_window(struct finding *f)
 	if (status == 0) {
 		finding_say(f, PASS, "a VMM of the same user can be traced");
 	} else {
+		finding_refused(f, "ptrace", EPERM);
+		if (probe_sysctl(YAMA) > 0)
+			finding_remedy(f, "run `darkshadow host` as root, or"
+				       " sysctl -w " YAMA "=0%s",
+				       probe_as_root());
 		finding_say(f, WARN, "a VMM cannot be traced (%s): programs in"
 			    " VMs cannot mmap devices of the host",
 			    probe_sysctl(YAMA) > 0 ? YAMA " is not 0" :
 			    "ptrace is refused");
-		finding_remedy(f, "run `darkshadow host` as root, or sysctl -w "
-			       YAMA "=0%s", probe_as_root());
 	}
 	if (other > 0)
 		probe_kill(other);
