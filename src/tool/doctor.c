@@ -91,7 +91,7 @@ static const struct check {
 	{ "landlock", HOST, ANY, "host for read-only devices", probe_landlock,
 	  false },
 	{ "cpus", HOST, ANY, "shadows to be quick", probe_cpus, false },
-	{ "loopback", HOST, LOOPBACK, "everything, tried at once",
+	{ "loopback", HOST, LOOPBACK, "loopback as a whole",
 	  probe_whole, false },
 	{ "device", RUN, SHM, "run to reach the host", probe_device, true },
 	{ "doorbell", RUN, HYPERCALL, "run to reach the host", probe_doorbell,
