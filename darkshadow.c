@@ -10,6 +10,7 @@
 #include "guest/run.h"
 #include "guest/sniff.h"
 #include "host/host.h"
+#include "tool/doctor.h"
 #include "tool/vms.h"
 
 const char *argp_program_version = "darkshadow " DARKSHADOW_VERSION;
@@ -39,13 +40,15 @@ static const struct command {
 	  "run a command, and write a policy of what it uses" },
 	{ "vms", "darkshadow vms", vms_main,
 	  "list virtual machines, and whether they can be shadowed" },
+	{ "doctor", "darkshadow doctor", doctor_main,
+	  "find out what is missing here, and say what to type" },
 };
 
 static void usage(FILE *f)
 {
 	fprintf(f, "Usage: darkshadow COMMAND [OPTION...] [ARG...]\n\n");
 	for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++)
-		fprintf(f, "  %-6s%s\n", commands[i].name, commands[i].what);
+		fprintf(f, "  %-8s%s\n", commands[i].name, commands[i].what);
 	fprintf(f, "\n`darkshadow COMMAND --help` or `darkshadow help COMMAND`"
 		" says more; see also darkshadow(1).\n\nExample:\n"
 		"  darkshadow run --forward path:/mnt/host=/srv/data:ro --"
@@ -81,6 +84,6 @@ int main(int argc, char **argv)
 		usage(stderr);
 	else
 		log_err("%s: no such command; expected run, host,"
-			" sniff or vms (see darkshadow --help)", name);
+			" sniff, vms or doctor (see darkshadow --help)", name);
 	return EXIT_OWN_FAILURE;
 }

@@ -141,7 +141,7 @@ _darkshadow_options() {
 	sniff)
 		echo '-o --output= --system --help'
 		;;
-	vms)
+	vms|doctor)
 		echo '-j --json --help'
 		;;
 	*)
@@ -204,13 +204,13 @@ _darkshadow() {
 	_darkshadow_words
 	cur=${words[cword]} prev=${words[cword - 1]}
 	if ((cword == 1)); then
-		_darkshadow_wordlist "run host sniff vms help $(_darkshadow_options '')" \
+		_darkshadow_wordlist "run host sniff vms doctor help $(_darkshadow_options '')" \
 			"$cur"
 		return
 	fi
 	command=${words[1]}
 	if [[ $command == help ]]; then
-		((cword > 2)) || _darkshadow_wordlist 'run host sniff vms' \
+		((cword > 2)) || _darkshadow_wordlist 'run host sniff vms doctor' \
 			"$cur"
 		return
 	fi
@@ -227,6 +227,8 @@ _darkshadow() {
 		_darkshadow_trim "${cur%%=*}=" "${cur#*=}"
 	elif _darkshadow_value "$command" "$prev" "$cur"; then
 		_darkshadow_trim '' "$cur"
+	elif [[ $command == doctor && $cur != -* ]]; then
+		_darkshadow_wordlist 'run host loopback shm hypercall' "$cur"
 	elif [[ $cur == -* || $command == @(host|vms) ]]; then
 		_darkshadow_wordlist "$(_darkshadow_options "$command")" "$cur"
 		[[ ${COMPREPLY[0]-} != *= ]] || compopt -o nospace 2>/dev/null

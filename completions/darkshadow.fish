@@ -127,9 +127,10 @@ complete -c darkshadow -n __fish_use_subcommand -a run -d 'Run a program with fo
 complete -c darkshadow -n __fish_use_subcommand -a host -d 'Carry out calls for runs'
 complete -c darkshadow -n __fish_use_subcommand -a sniff -d 'Write a policy of what a program uses'
 complete -c darkshadow -n __fish_use_subcommand -a vms -d 'List virtual machines'
+complete -c darkshadow -n __fish_use_subcommand -a doctor -d 'Find out what is missing here'
 complete -c darkshadow -n __fish_use_subcommand -a help -d 'Show how a command is used'
 
-complete -c darkshadow -n '__fish_darkshadow_in help' -a 'run host sniff vms'
+complete -c darkshadow -n '__fish_darkshadow_in help' -a 'run host sniff vms doctor'
 
 set -l in_run -c darkshadow -n '__fish_darkshadow_in run'
 complete $in_run -s f -l forward -x -a '(__fish_darkshadow_rules)' -d 'Forward what RULE names'
@@ -167,5 +168,12 @@ complete $in_sniff -l help -d 'Show how sniff is used'
 set -l in_vms -c darkshadow -n '__fish_darkshadow_in vms'
 complete $in_vms -s j -l json -d 'Print JSON'
 complete $in_vms -l help -d 'Show how vms is used'
+
+set -l in_doctor -c darkshadow -n '__fish_darkshadow_in doctor'
+complete $in_doctor -s j -l json -d 'Print JSON'
+complete $in_doctor -l help -d 'Show how doctor is used'
+complete $in_doctor -a run -d 'The guest side'
+complete $in_doctor -a host -d 'The host side'
+complete $in_doctor -a 'loopback shm hypercall' -d 'A transport'
 
 complete -c darkshadow -n __fish_darkshadow_in_command -x -a '(__fish_darkshadow_command)'

@@ -98,6 +98,30 @@ each() {
 	each found
 }
 
+@test "doctor finds the guest side ready, and the host side of both machines" {
+	ready() {
+		local by=shm
+
+		[ "$1" = uml ] || by='shm and hypercall'
+		run -0 guest "$DS_STATIC" doctor
+		echo "$output"
+		grep -qx "ready: guest side in a VM by $by" <<<"$output"
+		grep -qE '^pass  pins +.* by io_uring' <<<"$output"
+		run -0 guest "$DS_STATIC" doctor run shm
+		if [ "$1" = qemu ]; then
+			run -0 guest "$DS_STATIC" doctor run hypercall
+		else
+			run -1 guest "$DS_STATIC" doctor loopback
+			grep -q '^fail  capsule .*47 bits' <<<"$output"
+		fi
+	}
+	each ready
+	run -0 "$DARKSHADOW" doctor
+	echo "$output"
+	[[ $output = *"host side of VMs by shm and hypercall"* ]]
+	run -0 "$DARKSHADOW" doctor host shm hypercall
+}
+
 @test "what the daemon does not allow is refused" {
 	refusal() {
 		run -125 ds_run -f path:/mnt/vm-host=/etc -- true

@@ -83,7 +83,7 @@ int launch_vm_memory(struct tracer *tr, enum pin_kind pins, const char **what)
 	*what = "pinning memory: io_uring is refused here (see sysctl"
 		" kernel.io_uring_disabled, a container's seccomp profile,"
 		" CONFIG_IO_URING), and so are AF_XDP sockets (CAP_NET_RAW,"
-		" CONFIG_XDP_SOCKETS)";
+		" CONFIG_XDP_SOCKETS); see `darkshadow doctor run shm`";
 	if (pins == PIN_IO_URING)
 		*what = "pinning memory by io_uring";
 	if (pins == PIN_XDP)
@@ -200,7 +200,8 @@ static _Noreturn void child_main(const struct child *c)
 	err = filter_install(tr->memory.base);
 	if (err) {
 		log_err("installing the seccomp filter: %s (is seccomp"
-			" forbidden here?)", strerror(-err));
+			" forbidden here? See `darkshadow doctor run`)",
+			strerror(-err));
 		_exit(EXIT_OWN_FAILURE);
 	}
 	exec_command(c->argv);
@@ -285,7 +286,7 @@ int launch(struct tracer *tr, char **argv, const char **what)
 	}
 	*what = "tracing the command: ptrace is refused here; see sysctl"
 		" kernel.yama.ptrace_scope, a container's seccomp profile, or"
-		" another tracer";
+		" another tracer, and `darkshadow doctor run`";
 	if (ptrace(PTRACE_SEIZE, pid, NULL, (void *)options) < 0) {
 		err = -errno;
 		kill(pid, SIGKILL);

@@ -79,8 +79,8 @@
 #define USERNS_REMEDY \
 	"user namespaces may be switched off for ordinary users: see " \
 	"sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone " \
-	"and kernel.apparmor_restrict_unprivileged_userns, or start the " \
-	"daemon as root"
+	"and kernel.apparmor_restrict_unprivileged_userns (`darkshadow " \
+	"doctor host` says which), or start the daemon as root"
 
 /* fail() - write the sentence, hand on the -errno */
 static int __attribute__((format(printf, 3, 4)))

@@ -379,8 +379,9 @@ static int birth(struct nursery *n, struct birth *b, unsigned long flags,
 			 ": user namespaces are refused here; see sysctl"
 			 " user.max_user_namespaces,"
 			 " kernel.unprivileged_userns_clone and"
-			 " kernel.apparmor_restrict_unprivileged_userns, or"
-			 " run the host side as root" : "");
+			 " kernel.apparmor_restrict_unprivileged_userns"
+			 " (`darkshadow doctor host` says which), or run the"
+			 " host side as root" : "");
 		return rc;
 	}
 	if (pid == 0)
@@ -392,7 +393,8 @@ static int birth(struct nursery *n, struct birth *b, unsigned long flags,
 		snprintf(err, SANDBOX_ERR_MAX,
 			 "tracing the shadow: %s: is ptrace forbidden here"
 			 " (kernel.yama.ptrace_scope=3, a container's seccomp"
-			 " profile)?", strerror(-rc));
+			 " profile)? See `darkshadow doctor host`",
+			 strerror(-rc));
 		return rc;
 	}
 	if (write(b->go[1], "", 1) != 1)
