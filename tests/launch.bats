@@ -12,6 +12,18 @@ build_launched() {
 	echo -n "one text" >"$HOSTDIR/text"
 }
 
+# shadowed_by BY... -- COMMAND... - darkshadow itself is run by something
+shadowed_by() {
+	local by=()
+
+	while [ "$1" != -- ]; do
+		by+=("$1")
+		shift
+	done
+	timeout --foreground -k 10 "$DS_TEST_TIMEOUT" "${by[@]}" -- \
+		"$DARKSHADOW" run --forward "path:$GUEST=$HOSTDIR" "$@" 3>&-
+}
+
 # on_terminal SCRIPT WAIT KEYS - runs a shell script under darkshadow on a
 # terminal of its own, types KEYS once WAIT was printed, prints what was
 # shown and exits as darkshadow did
@@ -300,6 +312,19 @@ continue_until_gone() {
 	run on_terminal "bash $LOCALDIR/jobs.sh $GUEST $LOCALDIR" "" ""
 	[ "$status" -eq 0 ]
 	[[ $output == *stopped*through* ]]
+}
+
+@test "what is refused here is named before the command runs" {
+	run -125 shadowed_by "$VICTIMS/denied" process_vm -- true
+	[[ $output == *"process_vm_readv(2) is refused here"*doctor* ]]
+	run -125 shadowed_by sh -c 'ulimit -f 100; shift; exec "$@"' - -- true
+	[[ $output == *"File too large"*"ulimit -f unlimited"* ]]
+}
+
+@test "a shadow that cannot be made is an error of the call, and hangs nobody" {
+	run -2 shadowed_by "$VICTIMS/denied" close_range -- ls "$GUEST"
+	[[ $output == *"shadow could not be prepared: Operation not permitted"* ]]
+	[[ $output == *"Input/output error"* ]]
 }
 
 @test "a SIGTERM for darkshadow itself ends the command" {

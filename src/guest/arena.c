@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -13,8 +14,20 @@
 #define ARENA_SIZE	(1ULL << 62)
 #define COPY_WINDOW	(64ULL << 20)
 
+/* A limit on files' sizes (ulimit -f) is an error, EFBIG, and no signal. */
+static int set_size(const struct arena *a)
+{
+	const sighandler_t was = signal(SIGXFSZ, SIG_IGN);
+	const int err = ftruncate(a->fd, (off_t)a->size) < 0 ? -errno : 0;
+
+	signal(SIGXFSZ, was);
+	return err;
+}
+
 int arena_init(struct arena *a)
 {
+	int err;
+
 	a->size = ARENA_SIZE;
 	a->next = PAGE_BYTES;
 	a->fd = memfd_create("darkshadow-arena",
@@ -22,14 +35,13 @@ int arena_init(struct arena *a)
 	if (a->fd < 0)
 		return -errno;
 	/* Nobody who maps it can then get SIGBUS from a shorter file. */
-	if (ftruncate(a->fd, (off_t)a->size) < 0 ||
-	    fcntl(a->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0) {
-		int err = -errno;
-
+	err = set_size(a);
+	if (!err &&
+	    fcntl(a->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
+		err = -errno;
+	if (err)
 		close_fd(&a->fd);
-		return err;
-	}
-	return 0;
+	return err;
 }
 
 void arena_fini(struct arena *a)

@@ -20,6 +20,8 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -207,6 +209,25 @@ static _Noreturn void child_main(const struct child *c)
 	exec_command(c->argv);
 }
 
+/* Is what calls point to ours to read? The child has our memory until it goes. */
+static int try_reading(pid_t pid)
+{
+	char here, there = 0;
+	const struct iovec to = { &here, 1 }, from = { &there, 1 };
+
+	return process_vm_readv(pid, &to, 1, &from, 1, 0) < 0 ? -errno : 0;
+}
+
+/* Killed, it may stop once more on its way out (PTRACE_EVENT_EXIT). */
+static void end_child(pid_t pid)
+{
+	int status;
+
+	kill(pid, SIGKILL);
+	while (waitpid(pid, &status, __WALL) == pid && WIFSTOPPED(status))
+		ptrace(PTRACE_CONT, pid, NULL, NULL);
+}
+
 /* Numbers for the hidden descriptors, and the limits to get them. */
 static void choose_fds(struct child *c)
 {
@@ -289,12 +310,19 @@ int launch(struct tracer *tr, char **argv, const char **what)
 		" another tracer, and `darkshadow doctor run`";
 	if (ptrace(PTRACE_SEIZE, pid, NULL, (void *)options) < 0) {
 		err = -errno;
-		kill(pid, SIGKILL);
+		end_child(pid);
 		goto out;
 	}
-	err = tracer_adopt(tr, pid, mm);
-	if (err)
+	*what = "reading the command's memory: process_vm_readv(2) is refused"
+		" here; see a container's seccomp profile, and `darkshadow"
+		" doctor run`";
+	err = try_reading(pid);
+	if (!err)
+		err = tracer_adopt(tr, pid, mm);
+	if (err) {
+		end_child(pid);
 		goto out;
+	}
 	mm = NULL;
 	t = idmap_get(&tr->tasks, (uint32_t)pid);
 	first_cwd(tr, t->proc);

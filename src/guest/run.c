@@ -517,7 +517,9 @@ static int prepare(const struct run_options *o, struct tracer *tr,
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	err = launch_memory(tr);
 	if (err)
-		log_err("guest memory (memfd): %s", strerror(-err));
+		log_err("guest memory (memfd): %s%s", strerror(-err),
+			err == -EFBIG ? ": its file is sparse, but larger than"
+			" `ulimit -f` allows: `ulimit -f unlimited`" : "");
 	else
 		err = reach_host(o, tr, sibling);
 	if (err)

@@ -29,6 +29,7 @@
 #include "base/num.h"
 #include "base/spin.h"
 #include "capsule/abi.h"
+#include "process/proc.h"
 #include "process/remote.h"
 
 extern const uint8_t blob_capsule[];
@@ -674,7 +675,15 @@ struct given {
 
 #define NOTIFY_LOOK_MS 50
 
-/* A mapper's MAGIC_NOTIFY; -ESRCH: it has ended. */
+/* A call before MAGIC_NOTIFY has failed: then the batch is over. */
+static bool has_stopped(pid_t mapper)
+{
+	struct proc_status status;
+
+	return proc_status_read(mapper, &status) == 0 && status.state == 't';
+}
+
+/* A mapper's MAGIC_NOTIFY; -ESRCH: it has ended; -ECANCELED: it will not come. */
 static int await_notify(struct nursery *n, pid_t mapper,
 			struct seccomp_notif *req)
 {
@@ -692,6 +701,8 @@ static int await_notify(struct nursery *n, pid_t mapper,
 				return -ESRCH;
 		} else if (remote_gone(mapper)) {
 			return -ESRCH;
+		} else if (has_stopped(mapper)) {
+			return -ECANCELED;
 		}
 	}
 }
@@ -762,9 +773,9 @@ static int run_with_notify(struct shadow *s, struct shadow *table,
 	if (r.status >> 16 != PTRACE_EVENT_SECCOMP)
 		return -EFAULT;
 	err = remote_get_regs(s->mapper, &regs);
-	if (err || given)
-		return err ? err : given;
-	return regs.r13 ? (int)(int64_t)regs.r14 : 0;
+	if (err)
+		return err;
+	return regs.r13 ? (int)(int64_t)regs.r14 : given;
 }
 
 static int give_file(struct shadow *s, uint32_t id)
