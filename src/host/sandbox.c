@@ -593,7 +593,9 @@ static int build_root(const struct rules *policy, char *err)
 	if (syscall(SYS_mount, NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return fail(err, -errno, "cannot take over the mount "
 			    "namespace: %s: %s", strerror(errno),
-			    USERNS_REMEDY);
+			    errno == EINVAL ? "/ is no mount of its own, as in"
+			    " a chroot: `mount --bind DIR DIR` before chroot"
+			    " DIR makes it one" : USERNS_REMEDY);
 	rc = root_init(&root, policy);
 	if (rc)
 		return fail(err, rc, "out of memory");
