@@ -82,6 +82,10 @@ load helpers
 	victim races wait_turns
 }
 
+@test "150 threads that wait for both sides wake up" {
+	victim races wait_many
+}
+
 @test "epoll_wait does not see that the tracer stops its thread" {
 	victim races wait_stopped
 }

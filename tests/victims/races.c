@@ -451,6 +451,42 @@ static void wait_turns(void)
 	sys(close(ep));
 }
 
+#define WAITERS 150	/* more than one futex_waitv(2) waits for */
+
+static int waited_for[2];
+
+static void *wait_one(void *arg)
+{
+	struct pollfd p[2] = { { waited_for[0], POLLIN, 0 },
+			       { waited_for[1], POLLIN, 0 } };
+
+	same(poll(p, 2, 60000), 1);
+	same(p[0].revents, POLLIN);
+	return arg;
+}
+
+/* All of many threads wake up when there is something on the host. */
+static void wait_many(void)
+{
+	pthread_t threads[WAITERS];
+	int ends[2];
+	char c;
+
+	sys(pipe(ends));
+	waited_for[0] = fifo(0);
+	waited_for[1] = ends[0];
+	for (int i = 0; i < WAITERS; i++)
+		same(pthread_create(&threads[i], NULL, wait_one, NULL), 0);
+	usleep(300000);
+	same(write(waited_for[0], "x", 1), 1);
+	for (int i = 0; i < WAITERS; i++)
+		same(pthread_join(threads[i], NULL), 0);
+	same(read(waited_for[0], &c, 1), 1);
+	sys(close(waited_for[0]));
+	sys(close(ends[0]));
+	sys(close(ends[1]));
+}
+
 /* Code that was never run before, so that each call's site is new. */
 static void *new_sites(void *arg)
 {
@@ -845,6 +881,7 @@ int main(int argc, char **argv)
 		CASE(select_closed), CASE(splice_full), CASE(unlink_proc),
 		CASE(undumpable), CASE(dotdot_link), CASE(killed_forking),
 		CASE(killed_mapping), CASE(wait_asleep), CASE(wait_turns),
+		CASE(wait_many),
 		CASE(wait_stopped), CASE(fork_descriptors),
 	};
 
