@@ -28,6 +28,7 @@
 #include "guest/filter.h"
 #include "guest/path.h"
 #include "guest/source.h"
+#include "process/pagemap.h"
 
 static void file_gone(void *ctx, struct mapfile *file)
 {
@@ -74,7 +75,7 @@ int launch_vm_memory(struct tracer *tr, enum pin_kind pins, const char **what)
 		" (MADV_POPULATE_WRITE)";
 	if (err)
 		return err;
-	err = frames_visible();
+	err = pagemap_visible();
 	*what = "/proc/PID/pagemap shows no page frames: run as root, or `setcap"
 		" cap_sys_admin,cap_checkpoint_restore,cap_ipc_lock,"
 		"cap_sys_resource,cap_sys_ptrace+ep` this program";
