@@ -22,6 +22,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/exec.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/num.h"
@@ -160,22 +161,6 @@ static int hide_fds(const struct child *c)
 			 c->tr->hidden + HIDDEN_RING + i) < 0)
 			return -errno;
 	return setrlimit(RLIMIT_NOFILE, &c->nofile) < 0 ? -errno : 0;
-}
-
-/* execvp(3) with our own words for what failed. */
-static _Noreturn void exec_command(char **argv)
-{
-	int err;
-
-	execvp(argv[0], argv);
-	err = errno;
-	if (err == ENOENT || err == ENOTDIR) {
-		log_err("%s: command not found%s", argv[0],
-			strchr(argv[0], '/') ? "" : " in PATH");
-		_exit(EXIT_NOT_FOUND);
-	}
-	log_err("%s: cannot be executed: %s", argv[0], strerror(err));
-	_exit(EXIT_CANNOT_EXEC);
 }
 
 static _Noreturn void child_main(const struct child *c)

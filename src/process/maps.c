@@ -105,7 +105,7 @@ static ssize_t fill(struct maps_reader *r)
 	return n;
 }
 
-int maps_next(struct maps_reader *r, struct map_line *out)
+static int next(struct maps_reader *r, struct map_line *out)
 {
 	char *line, *end;
 
@@ -122,4 +122,14 @@ int maps_next(struct maps_reader *r, struct map_line *out)
 	r->len -= (size_t)(end + 1 - line);
 	r->at += (size_t)(end + 1 - line);
 	return parse(line, out) ? -EPROTO : 1;
+}
+
+int maps_next(struct maps_reader *r, struct map_line *out)
+{
+	int got;
+
+	do {
+		got = next(r, out);
+	} while (got > 0 && out->start >> 63);
+	return got;
 }

@@ -39,8 +39,8 @@ struct maps_reader {
  * maps_open(), maps_next() - of the process whose /proc/PID is open as dir
  *
  * maps_next(): 1 and a line, whose name lives until the next call; 0 at the
- * end; or -errno. The process may change its mappings meanwhile: lines are in
- * ascending order all the same.
+ * end; or -errno. Without [vsyscall], which is the kernel's. The process may
+ * change its mappings meanwhile: lines are in ascending order all the same.
  */
 int maps_open(struct maps_reader *r, int dir);
 int maps_next(struct maps_reader *r, struct map_line *out);

@@ -269,12 +269,6 @@ static int walk_scanned(struct pagemap *pm, struct extents *x, uint64_t start,
 	return err;
 }
 
-static bool is_readable(const struct map_line *line)
-{
-	/* Not the kernel's half: [vsyscall]. */
-	return line->prot && line->start < line->end && line->end >> 63 == 0;
-}
-
 int pagemap_walk(struct pagemap *pm, const struct map_line *line,
 		 extent_fn found, void *ctx, struct page_counts *counts)
 {
@@ -284,7 +278,7 @@ int pagemap_walk(struct pagemap *pm, const struct map_line *line,
 	extents_begin(&x, line->prot, line->shared, found, ctx);
 	x.zero_pfn = pm->scans ? 0 : pm->zero_pfn;
 	x.huge_by_frames = !pm->scans;
-	if (is_readable(line))
+	if (line->prot)
 		err = pm->scans ?
 		      walk_scanned(pm, &x, line->start, line->end) :
 		      walk_whole(pm, &x, line->start, line->end, 0);
@@ -294,8 +288,8 @@ int pagemap_walk(struct pagemap *pm, const struct map_line *line,
 	return err;
 }
 
-/* What the kernel says of it as a whole: "size resident ...", in pages. */
-static int read_sizes(int dir, struct pagemap_totals *t)
+/* statm: "size resident ...", in pages */
+int pagemap_sizes(int dir, uint64_t *vsz, uint64_t *rss)
 {
 	int fd cleanup_fd = openat(dir, "statm", O_RDONLY | O_CLOEXEC);
 	char text[256];
@@ -307,10 +301,10 @@ static int read_sizes(int dir, struct pagemap_totals *t)
 	if (n < 0)
 		return -errno;
 	text[n] = '\0';
-	if (sscanf(text, "%" SCNu64 " %" SCNu64, &t->vsz, &t->rss) != 2)
+	if (sscanf(text, "%" SCNu64 " %" SCNu64, vsz, rss) != 2)
 		return -EPROTO;
-	t->vsz *= PAGE_BYTES;
-	t->rss *= PAGE_BYTES;
+	*vsz *= PAGE_BYTES;
+	*rss *= PAGE_BYTES;
 	return 0;
 }
 
@@ -332,9 +326,10 @@ int pagemap_total(struct pagemap *pm, int dir, struct pagemap_totals *out)
 	int err, got = 1;
 
 	*out = (struct pagemap_totals){ .vsz = 0 };
-	err = read_sizes(dir, out);
-	if (!err)
-		err = pagemap_open(pm, dir);
+	err = pagemap_sizes(dir, &out->vsz, &out->rss);
+	if (err || !out->vsz)
+		return err;
+	err = pagemap_open(pm, dir);
 	if (!err)
 		err = maps_open(&r, dir);
 	if (err)

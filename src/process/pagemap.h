@@ -71,11 +71,18 @@ bool pagemap_knows_huge(const struct pagemap *pm,
 int pagemap_walk(struct pagemap *pm, const struct map_line *line,
 		 extent_fn found, void *ctx, struct page_counts *counts);
 
+/*
+ * pagemap_sizes() - as the kernel counts them, in bytes; 0 or -errno
+ *
+ * *vsz is 0 where there is no memory: a kernel thread, a zombie.
+ */
+int pagemap_sizes(int dir, uint64_t *vsz, uint64_t *rss);
+
 /* A whole process. */
 struct pagemap_totals {
 	struct page_counts pages;
 	uint64_t regions;	/* lines of /proc/PID/maps */
-	uint64_t vsz, rss;	/* bytes, as the kernel counts them */
+	uint64_t vsz, rss;	/* bytes */
 	bool knows_zero, knows_huge;
 	bool knows_frames;	/* false: no extents, for lack of privilege */
 };
@@ -83,8 +90,8 @@ struct pagemap_totals {
 /*
  * pagemap_total() - all mappings of the process whose /proc/PID is open
  *
- * 0 or -errno as pagemap_open() has it. A process without memory (a kernel
- * thread, a zombie) has no regions.
+ * 0 or -errno as pagemap_open() has it. A process without memory has no
+ * regions.
  */
 int pagemap_total(struct pagemap *pm, int dir, struct pagemap_totals *out);
 
