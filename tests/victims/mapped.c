@@ -5,9 +5,9 @@
  *	mapped [STATUS [WAY]]
  *
  * Prints "NAME ADDRESS" of every piece, waits for the end of standard input and
- * ends with STATUS. WAY: `thread`, another thread does that, which the first
- * one waits for; `alone`, the first thread has ended before; `signal`, by the
- * signal STATUS.
+ * ends with STATUS. WAY: `huge`, huge pages may be made of what is scattered, from
+ * then on; `thread`, another thread does that, which the first one waits for;
+ * `alone`, the first thread has ended before; `signal`, by the signal STATUS.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -64,7 +64,6 @@ static void make(void)
 		exit(1);
 	p = map("file", 32 * PAGE, rw, MAP_SHARED, fd);
 	touch(p, 0, 8, 1, 1);
-	map("none", 1UL << 40, PROT_NONE, anon, -1);
 	p = map("sparse", 1UL << 40, rw, anon, -1);
 	madvise(p, 1UL << 40, MADV_NOHUGEPAGE);
 	touch(p, 0, 4, 1, 1);
@@ -101,8 +100,8 @@ static void *end(void *how)
 
 	while (read(0, &byte, 1) > 0)
 		;
-	/* Whoever may, now. */
-	madvise(scattered, SCATTERED, MADV_HUGEPAGE);
+	if (how && strcmp(how, "huge") == 0)
+		madvise(scattered, SCATTERED, MADV_HUGEPAGE);
 	if (how && strcmp(how, "signal") == 0)
 		raise(status);
 	_exit(status);
@@ -118,7 +117,7 @@ int main(int argc, char **argv)
 	share();
 	puts("ready");
 	fflush(stdout);
-	if (!how || strcmp(how, "signal") == 0)
+	if (!how || strcmp(how, "signal") == 0 || strcmp(how, "huge") == 0)
 		end(how);
 	pthread_create(&thread, NULL, end, NULL);
 	if (strcmp(how, "alone") == 0)
