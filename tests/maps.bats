@@ -37,11 +37,11 @@ replay() {
 	"$RECORDED/recorded.py" replay "$TESTDIR/$1" "$TESTDIR/proc/7"
 }
 
-# mapped ARG... - the victim of that name, until the test ends; its regions are
+# mapped - the victim of that name, until the test ends; its regions are
 # in $TESTDIR/mapped
 mapped() {
 	mkfifo "$TESTDIR/end"
-	"${DS_AS[@]}" "$VICTIMS/mapped" "$@" <"$TESTDIR/end" \
+	"${DS_AS[@]}" "$VICTIMS/mapped" <"$TESTDIR/end" \
 		>"$TESTDIR/mapped" 3>&- &
 	MAPPED=$!
 	exec 4>"$TESTDIR/end"
@@ -362,6 +362,7 @@ stopped_child() {
 }
 
 @test "a report that cannot be written is our own failure" {
+	# shellcheck disable=SC2016	# bash's
 	run --separate-stderr bash -c '"$1" maps $$ >/dev/full' bash "$DARKSHADOW"
 	[ "$status" -eq 125 ]
 	[[ $stderr == *"cannot be written: No space left"* ]]
