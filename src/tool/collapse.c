@@ -79,7 +79,7 @@ void estimate_add(struct estimate *m, const struct page_extent *e)
 
 struct collapser {
 	int pidfd;
-	const struct map_line *line;
+	struct map_line line;
 	uint64_t done;		/* blocks below it have been tried */
 	uint64_t blocks;
 };
@@ -100,7 +100,7 @@ static int collapse_extent(void *ctx, const struct page_extent *e)
 
 	for (; at < end_of(e); at += BLOCK) {
 		c->done = at + BLOCK;
-		if (at >= c->line->start && c->line->end - at >= BLOCK)
+		if (at >= c->line.start && c->line.end - at >= BLOCK)
 			c->blocks += advise(c->pidfd, at, BLOCK) ==
 				     (ssize_t)BLOCK;
 	}
@@ -111,14 +111,12 @@ static int collapse_all(struct pagemap *pm, struct collapser *c,
 			struct maps_reader *r)
 {
 	struct page_counts counts;
-	struct map_line line;
 	int got, err = 0;
 
-	while (!err && (got = maps_next(r, &line)) > 0) {
-		c->line = &line;
+	while (!err && (got = maps_next(r, &c->line)) > 0) {
 		c->done = 0;
-		if (line.end - line.start >= BLOCK)
-			err = pagemap_walk(pm, &line, collapse_extent, c,
+		if (c->line.end - c->line.start >= BLOCK)
+			err = pagemap_walk(pm, &c->line, collapse_extent, c,
 					   &counts);
 	}
 	return err ? err : got;

@@ -3,9 +3,9 @@
  * follow.c - a command that is launched to be looked at when it ends
  *
  * Theory of operation. A thread that is traced stops on its way out, its memory
- * still there (PTRACE_EVENT_EXIT), whether it exits or was killed. The memory is
- * everybody's until the last thread has gone, so all of them are traced and
- * counted, and the stop of the last one is the moment.
+ * still there (PTRACE_EVENT_EXIT), whether it exits or was killed. The memory
+ * stays until the last thread has gone, so all of them are traced and counted,
+ * and the stop of the last one is the moment.
  *
  * Once the first thread has gone /proc/PID shows nothing. So when all of the
  * process ends it is *held* in its stop until the others have come to theirs.

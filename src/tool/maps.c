@@ -44,7 +44,8 @@ static const struct argp_option options[] = {
 	  "Write to FILE (default: standard output, with a COMMAND standard"
 	  " error)", 0 },
 	{ "proc", OPT_PROC, "DIR", 0,
-	  "Read DIR/PID instead of /proc/PID: data that was recorded there", 0 },
+	  "Read DIR/PID instead of /proc/PID: data that was recorded there",
+	  0 },
 	{ "summary", 's', NULL, 0, "Print the totals only", 0 },
 	{ 0 },
 };
@@ -201,7 +202,7 @@ static int add_regions(struct reporter *r, int dir, struct view_totals *t)
 static void collapse_and_count(struct reporter *r, int dir,
 			       struct view_totals *t)
 {
-	struct pagemap_totals after;
+	struct pagemap_totals after = { .vsz = 0 };
 	int err = collapse(r->pm, t->pid, dir, &t->blocks);
 
 	if (!err)
@@ -211,8 +212,9 @@ static void collapse_and_count(struct reporter *r, int dir,
 		t->after = after.pages;
 	} else if (err == -EPERM) {
 		log_err("--collapse: this user may not advise the kernel about"
-			" memory of others: run as root, or `setcap cap_sys_nice,"
-			"cap_sys_admin,cap_sys_ptrace+ep` this program");
+			" memory of others: run as root, or `setcap"
+			" cap_sys_nice,cap_sys_admin,cap_sys_ptrace+ep` this"
+			" program");
 	} else if (err == -EINVAL) {
 		log_err("--collapse: this kernel makes no huge pages on demand:"
 			" Linux 6.1 or later is needed (MADV_COLLAPSE)");
@@ -347,7 +349,8 @@ static int look(const struct maps_options *o, FILE *out)
 	if (o->command)
 		status = follow_command(&r);
 	else
-		status = report(&r, o->pid, o->pid, "", false) ? EXIT_OWN_FAILURE : 0;
+		status = report(&r, o->pid, o->pid, "", false) ?
+			 EXIT_OWN_FAILURE : 0;
 	pagemap_free(r.pm);
 	return status;
 }

@@ -43,8 +43,10 @@ const char *text_size(uint64_t bytes, char buf[TEXT_SIZE_MAX])
 		return buf;
 	}
 	/* What would be written as 1024 is one of the next. */
-	for (; n >= 1023.5; n /= 1024)
+	do {
+		n /= 1024;
 		unit++;
+	} while (n >= 1023.5);
 	snprintf(buf, TEXT_SIZE_MAX, n < 9.95 ? "%.1f%c" : "%.0f%c", n,
 		 units[unit]);
 	return buf;

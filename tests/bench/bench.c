@@ -16,10 +16,10 @@
  *		device that is mapped and of memory of its own, and how long it
  *		takes to have a page of the device mapped
  *	bench --pagemap MIB [CMD...]
- *		times reading the page table of MIB MiB that have been touched in
- *		order, and of such that were not, by pread() or by CMD..., in
- *		which the word PID stands for ours; processor time, of a million
- *		pages
+ *		times reading the page table of MIB MiB that have been touched
+ *		in order, and of such that were not, by pread() or by CMD...,
+ *		in which the word PID stands for ours; processor time, of a
+ *		million pages
  *	bench --startup CMD...
  *		times from fork() to main() of the program that CMD ends with:
  *		CMD... bench --stamp
@@ -716,6 +716,7 @@ int main(int argc, char **argv)
 		return calls(argv[1]);
 	fprintf(stderr, "usage: bench DIR | --memory DIR MIB |"
 		" --device DEVICE | --pagemap MIB [CMD... PID] | --pingpong |"
-		" --rest DIR SECONDS | --wall NAME CMD... | --startup CMD... bench --stamp\n");
+		" --rest DIR SECONDS | --wall NAME CMD... |"
+		" --startup CMD... bench --stamp\n");
 	return 125;
 }

@@ -54,7 +54,8 @@ static size_t touch_some(char *p, size_t *zeros)
 	size_t present = 0;
 
 	*zeros = 0;
-	for (size_t at = pick(50); at < PAGES; at += 1 + pick(pick(3) ? 4 : 300))
+	for (size_t at = pick(50); at < PAGES;
+	     at += 1 + pick(pick(3) ? 4 : 300))
 		for (size_t n = 1 + pick(20); n-- && at < PAGES; at++) {
 			volatile char *page = p + at * PAGE_BYTES;
 

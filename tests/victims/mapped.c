@@ -5,9 +5,10 @@
  *	mapped [STATUS [WAY]]
  *
  * Prints "NAME ADDRESS" of every piece, waits for the end of standard input and
- * ends with STATUS. WAY: `huge`, huge pages may be made of what is scattered, from
- * then on; `thread`, another thread does that, which the first one waits for;
- * `alone`, the first thread has ended before; `signal`, by the signal STATUS.
+ * ends with STATUS. WAY: `huge`, huge pages may be made of what is scattered
+ * from then on; `thread`, another thread does that, which the first one waits
+ * for; `alone`, the first thread has ended before; `signal`, by the signal
+ * STATUS.
  */
 #include <pthread.h>
 #include <signal.h>
