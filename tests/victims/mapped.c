@@ -20,6 +20,7 @@
 
 #define PAGE	4096UL
 #define SCATTERED (8UL << 20)
+#define SPARSE	(64UL << 30)
 
 static int status;
 static char *scattered;
@@ -65,11 +66,11 @@ static void make(void)
 		exit(1);
 	p = map("file", 32 * PAGE, rw, MAP_SHARED, fd);
 	touch(p, 0, 8, 1, 1);
-	p = map("sparse", 1UL << 40, rw, anon, -1);
-	madvise(p, 1UL << 40, MADV_NOHUGEPAGE);
+	p = map("sparse", SPARSE, rw, anon, -1);
+	madvise(p, SPARSE, MADV_NOHUGEPAGE);
 	touch(p, 0, 4, 1, 1);
-	touch(p, 1UL << 27, (1UL << 27) + 3, 1, 1);
-	touch(p, 64 + (1UL << 27), 65 + (1UL << 27), 1, 1);
+	touch(p, SPARSE / PAGE / 2, SPARSE / PAGE / 2 + 3, 1, 1);
+	touch(p, SPARSE / PAGE - 1, SPARSE / PAGE, 1, 1);
 	p = map("protected", 8 * PAGE, rw, anon, -1);
 	touch(p, 0, 8, 1, 1);
 	mprotect(p + 4 * PAGE, 4 * PAGE, PROT_READ);
