@@ -11,6 +11,7 @@
 #include "guest/sniff.h"
 #include "host/host.h"
 #include "tool/doctor.h"
+#include "tool/maps.h"
 #include "tool/vms.h"
 
 const char *argp_program_version = "darkshadow " DARKSHADOW_VERSION;
@@ -40,6 +41,8 @@ static const struct command {
 	  "run a command, and write a policy of what it uses" },
 	{ "vms", "darkshadow vms", vms_main,
 	  "list virtual machines, and whether they can be shadowed" },
+	{ "maps", "darkshadow maps", maps_main,
+	  "show an address space as extents, which shadows map" },
 	{ "doctor", "darkshadow doctor", doctor_main,
 	  "find out what is missing here, and say what to type" },
 };
@@ -84,6 +87,6 @@ int main(int argc, char **argv)
 		usage(stderr);
 	else
 		log_err("%s: no such command; expected run, host,"
-			" sniff, vms or doctor (see darkshadow --help)", name);
+			" sniff, vms, maps or doctor (see darkshadow --help)", name);
 	return EXIT_OWN_FAILURE;
 }

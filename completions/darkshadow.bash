@@ -95,7 +95,7 @@ _darkshadow_value() {
 	run-f|run--forward|host-a|host--allow)
 		_darkshadow_rule "$3"
 		;;
-	run-p|run--policy|host-p|host--policy|sniff-o|sniff--output)
+	run-p|run--policy|host-p|host--policy|sniff-o|sniff--output|maps-o|maps--output|maps--proc)
 		_darkshadow_files '' "$3"
 		;;
 	run--trace)
@@ -144,14 +144,18 @@ _darkshadow_options() {
 	vms|doctor)
 		echo '-j --json --help'
 		;;
+	maps)
+		echo '--collapse -j --json -o --output= --proc= -s --summary --help'
+		;;
 	*)
 		echo '--help --version'
 		;;
 	esac
 }
 
-# Prints the index of the first word of the COMMAND of run or sniff, or nothing where
-# the cursor is before it or on an option.
+# Prints the index of the first word of the COMMAND of run, sniff or maps, or
+# nothing where the cursor is before it or on an option. That of maps stands
+# behind -- only.
 _darkshadow_command_start() {
 	local i
 
@@ -167,11 +171,15 @@ _darkshadow_command_start() {
 		-*)
 			;;
 		*)
-			echo "$i"
+			[[ ${words[1]} == maps ]] || echo "$i"
 			return
 			;;
 		esac
 	done
+}
+
+_darkshadow_pids() {
+	_darkshadow_wordlist "$(cd /proc && printf '%s ' [1-9]*)" "$1"
 }
 
 # COMMAND and its arguments, by the completion that COMMAND has of its own.
@@ -204,17 +212,17 @@ _darkshadow() {
 	_darkshadow_words
 	cur=${words[cword]} prev=${words[cword - 1]}
 	if ((cword == 1)); then
-		_darkshadow_wordlist "run host sniff vms doctor help $(_darkshadow_options '')" \
+		_darkshadow_wordlist "run host sniff vms maps doctor help $(_darkshadow_options '')" \
 			"$cur"
 		return
 	fi
 	command=${words[1]}
 	if [[ $command == help ]]; then
-		((cword > 2)) || _darkshadow_wordlist 'run host sniff vms doctor' \
+		((cword > 2)) || _darkshadow_wordlist 'run host sniff vms maps doctor' \
 			"$cur"
 		return
 	fi
-	if [[ $command == @(run|sniff) ]]; then
+	if [[ $command == @(run|sniff|maps) ]]; then
 		start=$(_darkshadow_command_start)
 		if [[ -n $start ]]; then
 			_darkshadow_command "$start"
@@ -232,6 +240,8 @@ _darkshadow() {
 	elif [[ $cur == -* || $command == @(host|vms) ]]; then
 		_darkshadow_wordlist "$(_darkshadow_options "$command")" "$cur"
 		[[ ${COMPREPLY[0]-} != *= ]] || compopt -o nospace 2>/dev/null
+	elif [[ $command == maps ]]; then
+		_darkshadow_pids "$cur"
 	fi
 	return 0
 }

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 # darkshadow.fish - completion for fish
 
-# The index of the first word of the COMMAND of run or sniff among the words of the
-# line; fails where the cursor is before it.
+# The index of the first word of the COMMAND of run, sniff or maps among the words
+# of the line; fails where the cursor is before it. That of maps stands behind --
+# only.
 function __fish_darkshadow_start
     set -l words (commandline -opc)
     set -l i 3
@@ -15,13 +16,16 @@ function __fish_darkshadow_start
                 set i (math $i + 1)
             case '-*'
             case '*'
+                test $words[2] = maps
+                and return 1
                 echo $i
                 return 0
         end
         set i (math $i + 1)
     end
     # One past the end: the word at the cursor is the COMMAND, if it is one.
-    test $i -eq (math (count $words) + 1)
+    test $words[2] != maps
+    and test $i -eq (math (count $words) + 1)
     and not string match -q -- '-*' (commandline -ct)
     and echo $i
 end
@@ -32,14 +36,14 @@ function __fish_darkshadow_in
     test (count $words) -ge 2
     and test $words[2] = $argv[1]
     or return 1
-    not contains $argv[1] run sniff
+    not contains $argv[1] run sniff maps
     or not __fish_darkshadow_start >/dev/null
 end
 
 function __fish_darkshadow_in_command
     set -l words (commandline -opc)
     test (count $words) -ge 2
-    and contains $words[2] run sniff
+    and contains $words[2] run sniff maps
     and __fish_darkshadow_start >/dev/null
 end
 
@@ -127,10 +131,11 @@ complete -c darkshadow -n __fish_use_subcommand -a run -d 'Run a program with fo
 complete -c darkshadow -n __fish_use_subcommand -a host -d 'Carry out calls for runs'
 complete -c darkshadow -n __fish_use_subcommand -a sniff -d 'Write a policy of what a program uses'
 complete -c darkshadow -n __fish_use_subcommand -a vms -d 'List virtual machines'
+complete -c darkshadow -n __fish_use_subcommand -a maps -d 'Show an address space as extents'
 complete -c darkshadow -n __fish_use_subcommand -a doctor -d 'Find out what is missing here'
 complete -c darkshadow -n __fish_use_subcommand -a help -d 'Show how a command is used'
 
-complete -c darkshadow -n '__fish_darkshadow_in help' -a 'run host sniff vms doctor'
+complete -c darkshadow -n '__fish_darkshadow_in help' -a 'run host sniff vms maps doctor'
 
 set -l in_run -c darkshadow -n '__fish_darkshadow_in run'
 complete $in_run -s f -l forward -x -a '(__fish_darkshadow_rules)' -d 'Forward what RULE names'
@@ -168,6 +173,15 @@ complete $in_sniff -l help -d 'Show how sniff is used'
 set -l in_vms -c darkshadow -n '__fish_darkshadow_in vms'
 complete $in_vms -s j -l json -d 'Print JSON'
 complete $in_vms -l help -d 'Show how vms is used'
+
+set -l in_maps -c darkshadow -n '__fish_darkshadow_in maps'
+complete $in_maps -l collapse -d 'Make huge pages of a command at its end'
+complete $in_maps -s j -l json -d 'Print JSON'
+complete $in_maps -s o -l output -r -F -d 'Write to FILE'
+complete $in_maps -l proc -x -a '(__fish_complete_directories)' -d 'Read recorded data in DIR'
+complete $in_maps -s s -l summary -d 'Print the totals only'
+complete $in_maps -l help -d 'Show how maps is used'
+complete $in_maps -x -a '(__fish_complete_pids)'
 
 set -l in_doctor -c darkshadow -n '__fish_darkshadow_in doctor'
 complete $in_doctor -s j -l json -d 'Print JSON'

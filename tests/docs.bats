@@ -106,6 +106,14 @@ same_in_shells() {
 	same darkshadow-sniff.1 "$(from_help sniff)" "$(from_man sniff)"
 }
 
+@test "the manual page of maps has the options that maps --help has" {
+	same darkshadow-maps.1 "$(from_help maps)" "$(from_man maps)"
+}
+
+@test "the completions have the options that maps --help has" {
+	same_in_shells maps
+}
+
 @test "the manual page of doctor has the options that doctor --help has" {
 	same darkshadow-doctor.1 "$(from_help doctor)" "$(from_man doctor)"
 }
@@ -140,7 +148,7 @@ same_in_shells() {
 @test "darkshadow --help names every command" {
 	local command
 
-	for command in run host sniff vms doctor help; do
+	for command in run host sniff vms maps doctor help; do
 		"$darkshadow" --help | grep -qw -e "$command" || {
 			echo "$command is not in darkshadow --help"
 			return 1
@@ -151,7 +159,7 @@ same_in_shells() {
 @test "the completions of all shells offer every command" {
 	local want
 
-	want=$(printf '%s\n' doctor help host run sniff vms)
+	want=$(printf '%s\n' doctor help host maps run sniff vms)
 	same bash "$want" "$(bash --norc -c '
 		source "$1/completions/darkshadow.bash"
 		COMP_LINE="darkshadow " COMP_WORDS=(darkshadow "") COMP_CWORD=1
@@ -163,7 +171,7 @@ same_in_shells() {
 		_arguments() { print -rl -- "$@" }
 		source "$1/completions/_darkshadow"
 		_darkshadow_top' zsh "$top" |
-		grep -oE '(run|host|sniff|vms|doctor|help)\\:' | tr -d '\\:' | sort)"
+		grep -oE '(run|host|sniff|vms|maps|doctor|help)\\:' | tr -d '\\:' | sort)"
 	need fish
 	# shellcheck disable=SC2016 # fish expands it
 	same fish "$want" "$(HOME=$BATS_TEST_TMPDIR fish --no-config -c '
@@ -203,7 +211,8 @@ same_in_shells() {
 	local page section
 
 	for page in darkshadow.1 darkshadow-run.1 darkshadow-host.1 \
-		    darkshadow-sniff.1 darkshadow-vms.1 darkshadow-doctor.1 \
+		    darkshadow-sniff.1 darkshadow-vms.1 \
+		    darkshadow-maps.1 darkshadow-doctor.1 \
 		    darkshadow-policy.5; do
 		for section in SYNOPSIS DESCRIPTION FILES EXAMPLES \
 			       DIAGNOSTICS 'SECURITY CONSIDERATIONS'; do

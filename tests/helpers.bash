@@ -94,7 +94,7 @@ eventually() {
 
 # gone PID - it has ended, whether or not anybody has asked for its status
 gone() {
-	! grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$1/status"
+	! grep -qs '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$1/status"
 }
 
 # ended - waits for RUN, not for ever; sets status as run does
@@ -428,10 +428,10 @@ no_sessions() {
 }
 
 # complains PATTERN - of the last `run`: our own failure, one line, and clear
-# (argp adds a line of its own to what is wrong with an option)
+# (argp adds a line of its own to what is wrong with an option, or two)
 complains() {
 	echo "status $status: $output"
 	[ "$status" -eq 125 ]
-	[ "$(grep -vc '^Try .*--help' <<<"$output")" -eq 1 ]
+	[ "$(grep -Evc '^(Try .*--help|information\.$)' <<<"$output")" -eq 1 ]
 	[[ $output =~ $1 ]]
 }

@@ -408,3 +408,20 @@ no_slow_disk() {
 	}
 	each direct
 }
+
+@test "maps shows what is present there, though the kernel is older" {
+	shown() {
+		run -3 guest sh -c '"$0" maps -j -- "$1" 3 2>&1 >/dev/null' \
+			"$DS_STATIC" "$VICTIMS/mapped"
+		python3 -c 'import json, sys
+shown = json.loads(sys.argv[1])
+sizes = {r["size"]: r for r in shown["regions"]
+         if r["prot"] == "rw-p" and not r["backing"]}
+scattered, zero, sparse = (sizes[n] for n in (8 << 20, 64 * 4096, 64 << 30))
+assert scattered["present"] == scattered["extents"] == 1024, scattered
+assert zero["present"] == zero["zero"] == 16 and zero["own"] == 0, zero
+assert sparse["present"] == 8, sparse
+assert shown["totals"]["huge"] is not None' "$output"
+	}
+	each shown
+}

@@ -24,12 +24,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/exec.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/num.h"
 #include "guest/filter.h"
 #include "guest/path.h"
 #include "guest/source.h"
+#include "process/pagemap.h"
 
 static void file_gone(void *ctx, struct mapfile *file)
 {
@@ -76,7 +78,7 @@ int launch_vm_memory(struct tracer *tr, enum pin_kind pins, const char **what)
 		" (MADV_POPULATE_WRITE)";
 	if (err)
 		return err;
-	err = frames_visible();
+	err = pagemap_visible();
 	*what = "/proc/PID/pagemap shows no page frames: run as root, or `setcap"
 		" cap_sys_admin,cap_checkpoint_restore,cap_ipc_lock,"
 		"cap_sys_resource,cap_sys_ptrace+ep` this program";
@@ -161,22 +163,6 @@ static int hide_fds(const struct child *c)
 			 c->tr->hidden + HIDDEN_RING + i) < 0)
 			return -errno;
 	return setrlimit(RLIMIT_NOFILE, &c->nofile) < 0 ? -errno : 0;
-}
-
-/* execvp(3) with our own words for what failed. */
-static _Noreturn void exec_command(char **argv)
-{
-	int err;
-
-	execvp(argv[0], argv);
-	err = errno;
-	if (err == ENOENT || err == ENOTDIR) {
-		log_err("%s: command not found%s", argv[0],
-			strchr(argv[0], '/') ? "" : " in PATH");
-		_exit(EXIT_NOT_FOUND);
-	}
-	log_err("%s: cannot be executed: %s", argv[0], strerror(err));
-	_exit(EXIT_CANNOT_EXEC);
 }
 
 static _Noreturn void child_main(const struct child *c)

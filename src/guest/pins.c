@@ -18,6 +18,7 @@
 
 #include "base/fd.h"
 #include "base/num.h"
+#include "process/pagemap.h"
 
 /* Past this much, what was dropped is let go now and not in a second. */
 #define DROPPED_MAX	(32ULL << 20)
@@ -298,7 +299,7 @@ static int read_present(int pagemap, char *p, struct file_frames *f)
 		int err;
 
 		(void)!madvise(p, f->n * PAGE_BYTES, MADV_POPULATE_READ);
-		err = frames_read(pagemap, (uint64_t)(uintptr_t)p, f->n,
+		err = pagemap_read(pagemap, (uint64_t)(uintptr_t)p, f->n,
 				  f->pfn);
 		if (err)
 			return err;
@@ -420,43 +421,8 @@ void file_frames_free(struct pinner *p, struct file_frames **list)
 	file_frames_drop(p, list, 0, UINT64_MAX);
 }
 
-/* --- page tables --------------------------------------------------------- */
-
-int frames_read(int pagemap, uint64_t start, uint64_t n, uint64_t *out)
-{
-	size_t want = n * sizeof(*out), have = 0;
-
-	while (have < want) {
-		ssize_t got = pread(pagemap, (char *)out + have, want - have,
-				    (off_t)(start / PAGE_BYTES * sizeof(*out) +
-					    have));
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got <= 0)
-			return got < 0 ? -errno : -EIO;
-		have += (size_t)got;
-	}
-	return 0;
-}
-
 int pins_possible(void)
 {
 	/* Of no pages at all: only the advice is looked at. */
 	return madvise(NULL, 0, MADV_POPULATE_WRITE) < 0 ? -errno : 0;
-}
-
-int frames_visible(void)
-{
-	int pagemap cleanup_fd = open("/proc/self/pagemap",
-				      O_RDONLY | O_CLOEXEC);
-	uint64_t entry = 0;
-	int err;
-
-	if (pagemap < 0)
-		return -errno;
-	err = frames_read(pagemap, (uint64_t)(uintptr_t)&entry, 1, &entry);
-	if (err)
-		return err;
-	return entry & PAGEMAP_PFN ? 0 : -EPERM;
 }

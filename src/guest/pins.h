@@ -127,23 +127,7 @@ void file_frames_unref(struct pinner *p, struct file_frames *f);
 void file_frames_drop(struct pinner *p, struct file_frames **list,
 		      uint64_t page, uint64_t npages);
 
-/*
- * frames_read() - page frame numbers of [start, start + n pages) of a process
- *
- * pagemap: /proc/PID/pagemap, open. out: entries as proc_pid_pagemap(5) has
- * them. 0 or -errno.
- */
-int frames_read(int pagemap, uint64_t start, uint64_t n, uint64_t *out);
-
 /* pins_possible() - 0, or -EINVAL: the kernel does not populate memory */
 int pins_possible(void);
-
-/* frames_visible() - 0, or -EPERM: PFNs read as 0 without CAP_SYS_ADMIN */
-int frames_visible(void);
-
-#define PAGEMAP_PRESENT		(1ULL << 63)
-#define PAGEMAP_FILE		(1ULL << 61)
-#define PAGEMAP_EXCLUSIVE	(1ULL << 56)
-#define PAGEMAP_PFN		((1ULL << 55) - 1)
 
 #endif

@@ -51,6 +51,7 @@
 #include "guest/pointers.h"
 #include "guest/source.h"
 #include "process/maps.h"
+#include "process/pagemap.h"
 #include "wire/calls.h"
 
 /* What is made present around a pointer into a mapping that is too large. */
@@ -349,26 +350,28 @@ static struct region *new_region(struct survey *s)
 	return &s->v[s->n++];
 }
 
-static int add_page(struct survey *s, uint64_t gva, uint64_t pfn, int prot,
-		    struct mapfile *file, struct file_frames *frames)
-{
-	const uint64_t gpa = pfn * PAGE_BYTES;
-	struct region *last = s->n ? &s->v[s->n - 1] : NULL, *r;
+/* What is found in one mapping, or one part of a file, becomes regions. */
+struct found {
+	struct survey *s;
+	struct mapfile *file;		/* or NULL */
+	struct file_frames *frames;
+};
 
-	if (last && last->end == gva && last->prot == prot &&
-	    last->frames == frames && last->off + (gva - last->start) == gpa) {
-		last->end += PAGE_BYTES;
-		return 0;
-	}
-	r = new_region(s);
+static int add_region(void *ctx, const struct page_extent *e)
+{
+	const struct found *in = ctx;
+	struct region *r = new_region(in->s);
+
 	if (!r)
 		return -ENOMEM;
-	*r = (struct region){ .start = gva, .end = gva + PAGE_BYTES,
-			      .off = gpa, .prot = prot, .file = file,
-			      .frames = frames, .kind = REGION_FRAMES };
-	if (file) {
-		file->refs++;
-		frames->refs++;
+	*r = (struct region){ .start = e->gva,
+			      .end = e->gva + e->npages * PAGE_BYTES,
+			      .off = e->pfn * PAGE_BYTES, .prot = e->prot,
+			      .file = in->file, .frames = in->frames,
+			      .kind = REGION_FRAMES };
+	if (in->file) {
+		in->file->refs++;
+		in->frames->refs++;
 	}
 	return 0;
 }
@@ -378,6 +381,8 @@ static int survey_private(struct survey *s, const struct map_line *line,
 			  uint64_t start, uint64_t end)
 {
 	int err = pin_missing(s->tr, s->t, start, end, line->prot);
+	struct found in = { .s = s };
+	struct extents x;
 
 	/* No memory, or memory that cannot be pinned: calls get EFAULT. */
 	if (err) {
@@ -385,24 +390,31 @@ static int survey_private(struct survey *s, const struct map_line *line,
 			  s->t->tid, start, end, strerror(-err));
 		return err == -ESRCH ? err : 0;
 	}
-	for (uint64_t pos = start; pos < end && !err;) {
-		uint64_t n = min_u64(READ_PAGES, (end - pos) / PAGE_BYTES);
+	/* What others have, too, is not to be written. */
+	extents_begin(&x, line->prot, false, add_region, &in);
+	while (start < end && !err) {
+		uint64_t n = min_u64(READ_PAGES, (end - start) / PAGE_BYTES);
 
-		err = frames_read(s->pagemap, pos, n, s->frames);
-		for (uint64_t i = 0; i < n && !err; i++, pos += PAGE_BYTES) {
-			const uint64_t e = s->frames[i];
-			int prot = line->prot;
-
-			if (!(e & PAGEMAP_PRESENT) || !(e & PAGEMAP_PFN))
-				continue;
-			/* Others have it, too: not to be written. */
-			if (!(e & PAGEMAP_EXCLUSIVE) || e & PAGEMAP_FILE)
-				prot &= ~PROT_WRITE;
-			err = add_page(s, pos, e & PAGEMAP_PFN, prot, NULL,
-				       NULL);
-		}
+		err = pagemap_read(s->pagemap, start, n, s->frames);
+		if (!err)
+			err = extents_add(&x, start, s->frames, n, 0);
+		start += n * PAGE_BYTES;
 	}
-	return err;
+	return err ? err : extents_end(&x);
+}
+
+static int add_frames(struct found *in, uint64_t start, const uint64_t *pfn,
+		      uint64_t n, int prot)
+{
+	struct extents x;
+	int err = 0;
+
+	extents_begin(&x, prot, true, add_region, in);
+	for (uint64_t i = 0; i < n && !err; i++)
+		if (pfn[i])
+			err = extents_page(&x, start + i * PAGE_BYTES, pfn[i],
+					   prot);
+	return err ? err : extents_end(&x);
 }
 
 /* A file's pages, pinned with the file. */
@@ -431,16 +443,15 @@ static int survey_file(struct survey *s, const struct map_line *line,
 		uint64_t page = (line->off + (start - line->start)) /
 				PAGE_BYTES;
 		struct file_frames *f;
+		uint64_t n;
 
 		if (file_frames_get(&file->frames, file->fd, page,
 				    (end - start) / PAGE_BYTES, &f) < 0)
 			break;
-		for (; page < f->first + f->n && start < end && !err;
-		     page++, start += PAGE_BYTES)
-			if (f->pfn[page - f->first])
-				err = add_page(s, start,
-					       f->pfn[page - f->first], prot,
-					       file, f);
+		n = min_u64(f->first + f->n - page, (end - start) / PAGE_BYTES);
+		err = add_frames(&(struct found){ s, file, f }, start,
+				 f->pfn + (page - f->first), n, prot);
+		start += n * PAGE_BYTES;
 	}
 	memory_file_unref(&s->tr->memory, file);
 	return err;
@@ -708,7 +719,7 @@ static void check_range(void *ctx, struct range at, bool written)
 		uint64_t e;
 
 		if (!r || r->start > pos || r->kind != REGION_FRAMES ||
-		    frames_read(c->pagemap, pos, 1, &e) < 0 ||
+		    pagemap_read(c->pagemap, pos, 1, &e) < 0 ||
 		    !(e & PAGEMAP_PRESENT))
 			continue;	/* missing is not stale */
 		stats->verified++;
@@ -941,7 +952,7 @@ static enum doubt find_doubt(struct settling *st, struct range at,
 			continue;
 		}
 		if (settle_begin(st) < 0 ||
-		    frames_read(st->s.pagemap, pos, 1, &e) < 0)
+		    pagemap_read(st->s.pagemap, pos, 1, &e) < 0)
 			break;
 		d = doubt_of(r, pos, e);
 		if (found == SOUND && d != SOUND)
@@ -978,7 +989,7 @@ static bool populate_some(struct settling *st, struct range *part)
 				part->end - part->start, MADV_POPULATE_READ, 0,
 				0, 0);
 
-	if (r == 0 || frames_read(st->s.pagemap, part->start, 1, &e) < 0 ||
+	if (r == 0 || pagemap_read(st->s.pagemap, part->start, 1, &e) < 0 ||
 	    e & PAGEMAP_PRESENT)
 		return true;
 	part->end = part->start + PAGE_BYTES;

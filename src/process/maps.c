@@ -3,11 +3,13 @@
 #include "process/maps.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include "base/fd.h"
 
@@ -71,4 +73,63 @@ void maps_fini(struct maps *maps)
 	free(maps->v);
 	free(maps->text);
 	*maps = (struct maps){ 0 };
+}
+
+int maps_open(struct maps_reader *r, int dir)
+{
+	r->at = r->len = 0;
+	r->fd = openat(dir, "maps", O_RDONLY | O_CLOEXEC);
+	return r->fd < 0 ? -errno : 0;
+}
+
+void maps_close(struct maps_reader *r)
+{
+	close_fd(&r->fd);
+}
+
+/* More of the file, behind what is left of the buffer: bytes or -errno. */
+static ssize_t fill(struct maps_reader *r)
+{
+	ssize_t n;
+
+	memmove(r->buf, r->buf + r->at, r->len);
+	r->at = 0;
+	if (r->len == sizeof(r->buf))
+		return -EPROTO;
+	do {
+		n = read(r->fd, r->buf + r->len, sizeof(r->buf) - r->len);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	r->len += (size_t)n;
+	return n;
+}
+
+static int next(struct maps_reader *r, struct map_line *out)
+{
+	char *line, *end;
+
+	while (!(end = memchr(r->buf + r->at, '\n', r->len))) {
+		ssize_t n = fill(r);
+
+		if (n < 0)
+			return (int)n;
+		if (n == 0)
+			return r->len ? -EPROTO : 0;
+	}
+	line = r->buf + r->at;
+	*end = '\0';
+	r->len -= (size_t)(end + 1 - line);
+	r->at += (size_t)(end + 1 - line);
+	return parse(line, out) ? -EPROTO : 1;
+}
+
+int maps_next(struct maps_reader *r, struct map_line *out)
+{
+	int got;
+
+	do {
+		got = next(r, out);
+	} while (got > 0 && out->start >> 63);
+	return got;
 }

@@ -28,4 +28,22 @@ struct maps {
 int maps_read(pid_t pid, struct maps *out);
 void maps_fini(struct maps *maps);
 
+/* The same, line by line, in memory that does not grow with the process. */
+struct maps_reader {
+	int fd;			/* owned */
+	size_t at, len;		/* what of buf has yet to be read */
+	char buf[32 << 10];	/* longer than any line */
+};
+
+/*
+ * maps_open(), maps_next() - of the process whose /proc/PID is open as dir
+ *
+ * maps_next(): 1 and a line, whose name lives until the next call; 0 at the
+ * end; or -errno. Without [vsyscall], which is the kernel's. The process may
+ * change its mappings meanwhile: lines are in ascending order all the same.
+ */
+int maps_open(struct maps_reader *r, int dir);
+int maps_next(struct maps_reader *r, struct map_line *out);
+void maps_close(struct maps_reader *r);
+
 #endif

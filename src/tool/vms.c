@@ -17,6 +17,7 @@
 
 #include "base/exit.h"
 #include "base/log.h"
+#include "tool/text.h"
 #include "vm/vm.h"
 
 #define EXIT_NONE		1
@@ -90,28 +91,18 @@ static int judge_all(struct verdict **out, size_t *n)
 	return 0;
 }
 
-/* Names are what somebody chose: nothing of theirs drives a terminal. */
-static void plain(const char *text, char *buf, size_t size)
-{
-	size_t n = 0;
-
-	for (; *text && n + 1 < size; text++)
-		buf[n++] = *text >= ' ' && *text != 0x7f ? *text : '?';
-	buf[n] = '\0';
-}
-
 static void print_row(const struct verdict *v)
 {
 	char name[VM_NAME_MAX], machine[VM_NAME_MAX], memory[32] = "-";
 	char text[VM_ERR_MAX];
 
-	plain(*v->seen.name ? v->seen.name : "-", name, sizeof(name));
-	plain(*v->seen.machine ? v->seen.machine : "-", machine,
-	      sizeof(machine));
+	text_plain(*v->seen.name ? v->seen.name : "-", name, sizeof(name));
+	text_plain(*v->seen.machine ? v->seen.machine : "-", machine,
+		   sizeof(machine));
 	if (v->seen.memory)
 		snprintf(memory, sizeof(memory), "%" PRIu64 "M",
 			 v->seen.memory >> 20);
-	plain(v->vm ? v->vm->note : v->why, text, sizeof(text));
+	text_plain(v->vm ? v->vm->note : v->why, text, sizeof(text));
 	printf("%-16s %7d  %-4s %8s  %-14s %s%s%s\n", name, v->seen.pid,
 	       vm_kind_name(v->seen.kind), memory, machine,
 	       v->vm ? "yes" : "no", *text ? ": " : "", text);
@@ -130,24 +121,6 @@ static void print_table(const struct verdict *v, size_t n)
 		print_row(&v[i]);
 }
 
-/* A string that may be no UTF-8, which JSON cannot carry. */
-static json_t *json_text(const char *text)
-{
-	char buf[VM_ERR_MAX];
-	json_t *s;
-
-	if (!*text)
-		return json_null();
-	s = json_string(text);
-	if (s)
-		return s;
-	plain(text, buf, sizeof(buf));
-	for (char *c = buf; *c; c++)
-		if (*c & 0x80)
-			*c = '?';
-	return json_string(buf);
-}
-
 static json_t *json_ranges(const struct ram *ram)
 {
 	json_t *all = json_array();
@@ -163,20 +136,20 @@ static json_t *json_ranges(const struct ram *ram)
 static json_t *json_verdict(const struct verdict *v)
 {
 	json_t *o = json_pack("{s:o, s:i, s:s, s:o, s:b}",
-			      "name", json_text(v->seen.name),
+			      "name", text_json(v->seen.name),
 			      "pid", (int)v->seen.pid,
 			      "vmm", vm_kind_name(v->seen.kind),
-			      "machine", json_text(v->seen.machine),
+			      "machine", text_json(v->seen.machine),
 			      "shadow", v->vm != NULL);
 
 	json_object_set_new(o, "memory", v->seen.memory ?
 			    json_integer((json_int_t)v->seen.memory) :
 			    json_null());
 	if (!v->vm) {
-		json_object_set_new(o, "why", json_text(v->why));
+		json_object_set_new(o, "why", text_json(v->why));
 		return o;
 	}
-	json_object_set_new(o, "note", json_text(v->vm->note));
+	json_object_set_new(o, "note", text_json(v->vm->note));
 	json_object_set_new(o, "layout", json_string(v->vm->layout));
 	json_object_set_new(o, "ranges", json_ranges(&v->vm->ram));
 	return o;

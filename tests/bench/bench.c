@@ -15,6 +15,11 @@
  *		times loads and stores of 64 KiB, 8 bytes at a time, of a block
  *		device that is mapped and of memory of its own, and how long it
  *		takes to have a page of the device mapped
+ *	bench --pagemap MIB [CMD...]
+ *		times reading the page table of MIB MiB that have been touched
+ *		in order, and of such that were not, by pread() or by CMD...,
+ *		in which the word PID stands for ours; processor time, of a
+ *		million pages
  *	bench --startup CMD...
  *		times from fork() to main() of the program that CMD ends with:
  *		CMD... bench --stamp
@@ -37,12 +42,14 @@
 #include <limits.h>
 #include <pthread.h>
 #include <sched.h>
+#include <spawn.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -562,6 +569,88 @@ static int wall(const char *name, char **cmd)
 	return 0;
 }
 
+static double used_ns(int who)
+{
+	struct rusage use;
+
+	getrusage(who, &use);
+	return (double)(use.ru_utime.tv_sec + use.ru_stime.tv_sec) * 1e9 +
+	       (double)(use.ru_utime.tv_usec + use.ru_stime.tv_usec) * 1e3;
+}
+
+/* The kernel's own part of it: every entry, and nothing done with it. */
+static double read_entries(const char *p, size_t npages)
+{
+	static uint64_t entries[4096];
+	const size_t size = sizeof(entries);
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	off_t off = (off_t)((uintptr_t)p / 4096 * 8);
+	double start = used_ns(RUSAGE_SELF);
+
+	for (size_t i = 0; i < npages; i += 4096, off += (off_t)size)
+		if (pread(fd, entries, size, off) != (ssize_t)size)
+			fail("pread of /proc/self/pagemap");
+	close(fd);
+	return used_ns(RUSAGE_SELF) - start;
+}
+
+/* No copy of our page table is made for it, which would be counted. */
+static double spawn(char **cmd)
+{
+	double start = used_ns(RUSAGE_CHILDREN);
+	posix_spawn_file_actions_t actions;
+	int status;
+	pid_t pid;
+
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
+	errno = posix_spawnp(&pid, cmd[0], &actions, NULL, cmd, environ);
+	if (errno || waitpid(pid, &status, 0) != pid)
+		fail(cmd[0]);
+	if (status) {
+		errno = ECHILD;
+		fail(cmd[0]);
+	}
+	posix_spawn_file_actions_destroy(&actions);
+	return used_ns(RUSAGE_CHILDREN) - start;
+}
+
+static void pagemap_of(const char *name, char **cmd, size_t npages,
+		       size_t stride)
+{
+	double times[ROUNDS];
+	char *p = mmap(NULL, npages * 4096, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED)
+		fail("mmap");
+	madvise(p, npages * 4096, MADV_NOHUGEPAGE);
+	/* Every page once: the stride is odd, and their number a power of 2. */
+	for (size_t i = 0; i < npages; i++)
+		p[i * stride % npages * 4096] = 1;
+	for (int i = 0; i < ROUNDS; i++)
+		times[i] = (*cmd ? spawn(cmd) : read_entries(p, npages)) /
+			   (double)npages * 1e6;
+	printf("%s %.1f\n", name, median(times, ROUNDS));
+	munmap(p, npages * 4096);
+}
+
+static int pagemap(size_t mib, char **cmd)
+{
+	size_t npages = 4096;
+	char pid[16];
+
+	while (npages * 2 <= mib * (MIB / 4096))
+		npages *= 2;
+	snprintf(pid, sizeof(pid), "%d", getpid());
+	for (char **word = cmd; *word; word++)
+		if (strcmp(*word, "PID") == 0)
+			*word = pid;
+	pagemap_of("pagemap", cmd, npages, 1);
+	pagemap_of("pagemap_scattered", cmd, npages, 2654435761u);
+	return 0;
+}
+
 /* The time that the other side stamps at its main(), less ours at fork(). */
 static double startup_once(char **cmd)
 {
@@ -609,6 +698,8 @@ int main(int argc, char **argv)
 
 	if (argc == 2 && strcmp(argv[1], "--stamp") == 0)
 		return printf("%" PRIu64 "\n", at) < 0;
+	if (argc > 2 && strcmp(argv[1], "--pagemap") == 0)
+		return pagemap(strtoul(argv[2], NULL, 10), argv + 3);
 	if (argc == 4 && strcmp(argv[1], "--memory") == 0)
 		return memory(argv[2], strtoul(argv[3], NULL, 10));
 	if (argc == 3 && strcmp(argv[1], "--device") == 0)
@@ -624,7 +715,8 @@ int main(int argc, char **argv)
 	if (argc == 2 && argv[1][0] != '-')
 		return calls(argv[1]);
 	fprintf(stderr, "usage: bench DIR | --memory DIR MIB |"
-		" --device DEVICE | --pingpong | --rest DIR SECONDS |"
-		" --wall NAME CMD... | --startup CMD... bench --stamp\n");
+		" --device DEVICE | --pagemap MIB [CMD... PID] | --pingpong |"
+		" --rest DIR SECONDS | --wall NAME CMD... |"
+		" --startup CMD... bench --stamp\n");
 	return 125;
 }

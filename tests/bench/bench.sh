@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: MIT
 # bench.sh - what darkshadow costs, as ratios to the same thing done natively
 #
-#	bench.sh [--json] [calls] [device] [rest] [programs]
+#	bench.sh [--json] [calls] [device] [pagemap] [rest] [programs]
 #
 # Without words: all of it. All sides are measured in the same run, in turns:
-# calls, device and rest PASSES times (3), whole programs PROGRAM_PASSES times
+# calls, device, pagemap and rest PASSES times (3), whole programs PROGRAM_PASSES times
 # (5); a figure is the median over the passes. Environment: BUILD, the build
 # folder, with darkshadow in it and bench/bench or bench; CC where neither is
 # there.
@@ -112,6 +112,30 @@ measure_device() {
 	done
 }
 
+# pagemap_mib - half of what is free, up to a million pages
+pagemap_mib() {
+	awk '/^MemAvailable:/ { mib = int($2 / 2048) }
+		END { print mib < 4096 ? mib : 4096 }' /proc/meminfo
+}
+
+# measure_pagemap - page tables, read and made extents of; native is reading.
+# It is the processor's time, that of a process's start included
+measure_pagemap() {
+	local pass mib
+
+	if [ "$(id -u)" -ne 0 ]; then
+		echo "bench: without figures of page tables: to see page" \
+			"frames takes root" >&2
+		return 0
+	fi
+	mib=$(pagemap_mib)
+	for ((pass = 0; pass < passes; pass++)); do
+		"$bench" --pagemap "$mib" | note native
+		"$bench" --pagemap "$mib" "$build/darkshadow" maps -s PID |
+			note darkshadow
+	done
+}
+
 # tree PID - it, its descendants, and whom these trace: the shadows
 tree() {
 	cat /proc/[0-9]*/status 2>/dev/null | awk -v root="$1" '
@@ -189,9 +213,9 @@ main() {
 	for word; do
 		case $word in
 		--json) json=1 ;;
-		calls | device | rest | programs) parts="$parts $word" ;;
-		*) die "usage: bench.sh [--json] [calls] [device] [rest] \
-[programs]" ;;
+		calls | device | pagemap | rest | programs) parts="$parts $word" ;;
+		*) die "usage: bench.sh [--json] [calls] [device] [pagemap] \
+[rest] [programs]" ;;
 		esac
 	done
 	[ -x "$build/darkshadow" ] || die "there is no $build/darkshadow: run make"
@@ -206,6 +230,9 @@ main() {
 	fi
 	if wants device; then
 		measure_device
+	fi
+	if wants pagemap; then
+		measure_pagemap
 	fi
 	if wants rest; then
 		measure_rest

@@ -26,6 +26,8 @@ BEGIN {
 	call("device_store", "64 KiB stored to a mapped device")
 	call("own_store", "  to memory of one's own")
 	call("device_map", "mmap, touch and munmap of a device")
+	call("pagemap", "page table of a million pages")
+	call("pagemap_scattered", "  of pages without order")
 	call("fork_exec", "fork, exec and wait of /bin/true")
 	call("startup", "start-up to main")
 	call("pingpong", "spinning threads, a round trip")
@@ -43,7 +45,8 @@ BEGIN {
 	ncalls = split("pread_1 pread_1_p50 pread_1_p99 pread_1m fstat " \
 		"threads_1 threads_8 map_pread getpid read_local " \
 		"mmap_untouched mmap_munmap mmap_touched device_load own_load " \
-		"device_store own_store device_map fork_exec startup " \
+		"device_store own_store device_map pagemap " \
+		"pagemap_scattered fork_exec startup " \
 		"pingpong pingpong_p50 pingpong_p99", calls, " ")
 	nprograms = split("find git_status git_large sqlite_10k sqlite_each " \
 		"sqlite_nosync python gcc", programs, " ")

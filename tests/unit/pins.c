@@ -19,6 +19,7 @@
 
 #include "base/fd.h"
 #include "base/num.h"
+#include "process/pagemap.h"
 #include "tap.h"
 
 #define PAGES	64
@@ -30,7 +31,7 @@ static void frames(const void *p, uint64_t n, uint64_t *out)
 {
 	int fd cleanup_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 
-	if (frames_read(fd, (uint64_t)(uintptr_t)p, n, out) < 0)
+	if (pagemap_read(fd, (uint64_t)(uintptr_t)p, n, out) < 0)
 		memset(out, 0, n * sizeof(*out));
 }
 
@@ -205,7 +206,7 @@ int main(void)
 {
 	static struct pinner p;
 
-	ok(frames_visible() == 0, "page frame numbers are visible");
+	ok(pagemap_visible() == 0, "page frame numbers are visible");
 	if (failed) {
 		printf("# run as root\n");
 		return tap_end();
