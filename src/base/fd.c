@@ -55,6 +55,16 @@ ssize_t fd_read_all(const char *path, size_t max, char **out)
 	return (ssize_t)len;
 }
 
+int fd_create_at(int dirfd, const char *name)
+{
+	int fd;
+
+	if (unlinkat(dirfd, name, 0) != 0 && errno != ENOENT)
+		return -errno;
+	fd = openat(dirfd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+	return fd < 0 ? -errno : fd;
+}
+
 int fd_pwrite_all(int fd, const void *buf, size_t len, uint64_t off)
 {
 	const char *p = buf;

@@ -51,6 +51,14 @@ int fd_reopen(int fd, int flags);
  */
 ssize_t fd_read_all(const char *path, size_t max, char **out);
 
+/*
+ * fd_create_at() - a new, empty file to write and read, in place of any that
+ * has this name: a link is not followed, and nobody else has it open
+ *
+ * A descriptor, or -errno.
+ */
+int fd_create_at(int dirfd, const char *name);
+
 /* fd_write_all() - 0 once every byte is written at off, or -errno */
 int fd_pwrite_all(int fd, const void *buf, size_t len, uint64_t off);
 
