@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/num.h"
 
 #define ARGS_MAX	(4 << 20)	/* twice what the kernel takes */
 #define STATUS_MAX	(64 << 10)
@@ -100,6 +101,42 @@ int proc_status_read(pid_t pid, struct proc_status *out)
 					    "shstk"),
 	};
 	return out->ppid < 0 || out->tracer < 0 ? -EPROTO : 0;
+}
+
+#define KERNEL_THREAD	0x200000	/* the kernel's PF_KTHREAD */
+
+int proc_stat_read(pid_t pid, struct proc_stat *out)
+{
+	char path[64], *text cleanup_free = NULL, *name, *end;
+	unsigned long flags, vsz;
+	size_t name_len;
+	ssize_t len;
+	long rss;
+	int ppid;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	len = fd_read_all(path, STATUS_MAX, &text);
+	if (len < 0)
+		return (int)len;
+	/* The name is in brackets, and may have some itself. */
+	name = strchr(text, '(');
+	end = strrchr(text, ')');
+	if (!name || !end || sscanf(end + 1, " %*c %d %*d %*d %*d %*d %lu"
+				    " %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d"
+				    " %*d %*d %*u %lu %ld", &ppid, &flags,
+				    &vsz, &rss) != 4)
+		return -EPROTO;
+	name_len = (size_t)(end - ++name);
+	if (name_len >= sizeof(out->comm))
+		return -EPROTO;
+	*out = (struct proc_stat){
+		.ppid = ppid,
+		.kernel = flags & KERNEL_THREAD,
+		.vsz = vsz,
+		.rss = rss > 0 ? (uint64_t)rss * PAGE_BYTES : 0,
+	};
+	memcpy(out->comm, name, name_len);
+	return 0;
 }
 
 ssize_t proc_link(pid_t pid, const char *what, char buf[PATH_MAX])
