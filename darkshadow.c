@@ -10,6 +10,7 @@
 #include "guest/run.h"
 #include "guest/sniff.h"
 #include "host/host.h"
+#include "tool/study.h"
 #include "tool/vms.h"
 
 const char *argp_program_version = "darkshadow " DARKSHADOW_VERSION;
@@ -39,6 +40,8 @@ static const struct command {
 	  "run a command, and write a policy of what it uses" },
 	{ "vms", "darkshadow vms", vms_main,
 	  "list virtual machines, and whether they can be shadowed" },
+	{ "study", "darkshadow study", study_main,
+	  "sample the page tables of all processes, and report on them" },
 };
 
 static void usage(FILE *f)
@@ -81,6 +84,6 @@ int main(int argc, char **argv)
 		usage(stderr);
 	else
 		log_err("%s: no such command; expected run, host,"
-			" sniff or vms (see darkshadow --help)", name);
+			" sniff, vms or study (see darkshadow --help)", name);
 	return EXIT_OWN_FAILURE;
 }

@@ -95,8 +95,15 @@ _darkshadow_value() {
 	run-f|run--forward|host-a|host--allow)
 		_darkshadow_rule "$3"
 		;;
-	run-p|run--policy|host-p|host--policy|sniff-o|sniff--output)
+	run-p|run--policy|host-p|host--policy|sniff-o|sniff--output|\
+	study-o|study--out)
 		_darkshadow_files '' "$3"
+		;;
+	study-i|study--interval)
+		_darkshadow_wordlist '1m 15m 1h' "$3"
+		;;
+	study-c|study--count)
+		_darkshadow_wordlist '96 672' "$3"
 		;;
 	run--trace)
 		_darkshadow_files '' "$3"
@@ -143,6 +150,10 @@ _darkshadow_options() {
 		;;
 	vms)
 		echo '-j --json --help'
+		;;
+	study)
+		echo '-o --out= -i --interval= -c --count= --once --names
+			-j --json --help'
 		;;
 	*)
 		echo '--help --version'
@@ -204,13 +215,13 @@ _darkshadow() {
 	_darkshadow_words
 	cur=${words[cword]} prev=${words[cword - 1]}
 	if ((cword == 1)); then
-		_darkshadow_wordlist "run host sniff vms help $(_darkshadow_options '')" \
+		_darkshadow_wordlist "run host sniff vms study help $(_darkshadow_options '')" \
 			"$cur"
 		return
 	fi
 	command=${words[1]}
 	if [[ $command == help ]]; then
-		((cword > 2)) || _darkshadow_wordlist 'run host sniff vms' \
+		((cword > 2)) || _darkshadow_wordlist 'run host sniff vms study' \
 			"$cur"
 		return
 	fi
@@ -227,6 +238,12 @@ _darkshadow() {
 		_darkshadow_trim "${cur%%=*}=" "${cur#*=}"
 	elif _darkshadow_value "$command" "$prev" "$cur"; then
 		_darkshadow_trim '' "$cur"
+	elif [[ $command == study && $cur != -* ]]; then
+		if [[ $prev == report ]]; then
+			_darkshadow_files '' "$cur"
+		elif ((cword == 2)); then
+			_darkshadow_wordlist report "$cur"
+		fi
 	elif [[ $cur == -* || $command == @(host|vms) ]]; then
 		_darkshadow_wordlist "$(_darkshadow_options "$command")" "$cur"
 		[[ ${COMPREPLY[0]-} != *= ]] || compopt -o nospace 2>/dev/null

@@ -127,9 +127,10 @@ complete -c darkshadow -n __fish_use_subcommand -a run -d 'Run a program with fo
 complete -c darkshadow -n __fish_use_subcommand -a host -d 'Carry out calls for runs'
 complete -c darkshadow -n __fish_use_subcommand -a sniff -d 'Write a policy of what a program uses'
 complete -c darkshadow -n __fish_use_subcommand -a vms -d 'List virtual machines'
+complete -c darkshadow -n __fish_use_subcommand -a study -d 'Sample page tables, and report on them'
 complete -c darkshadow -n __fish_use_subcommand -a help -d 'Show how a command is used'
 
-complete -c darkshadow -n '__fish_darkshadow_in help' -a 'run host sniff vms'
+complete -c darkshadow -n '__fish_darkshadow_in help' -a 'run host sniff vms study'
 
 set -l in_run -c darkshadow -n '__fish_darkshadow_in run'
 complete $in_run -s f -l forward -x -a '(__fish_darkshadow_rules)' -d 'Forward what RULE names'
@@ -167,5 +168,15 @@ complete $in_sniff -l help -d 'Show how sniff is used'
 set -l in_vms -c darkshadow -n '__fish_darkshadow_in vms'
 complete $in_vms -s j -l json -d 'Print JSON'
 complete $in_vms -l help -d 'Show how vms is used'
+
+set -l in_study -c darkshadow -n '__fish_darkshadow_in study'
+complete $in_study -a 'report\t"Report what a study has found" (__fish_complete_directories)'
+complete $in_study -s o -l out -x -a '(__fish_complete_directories)' -d 'Where the study, or its report, is'
+complete $in_study -s i -l interval -x -a '1m 15m 1h' -d 'Take a sample every TIME'
+complete $in_study -s c -l count -x -a '96 672' -d 'End when there are N samples'
+complete $in_study -l once -d 'Take one more sample'
+complete $in_study -l names -d 'Write names, not hashes'
+complete $in_study -s j -l json -d 'Print the report as JSON'
+complete $in_study -l help -d 'Show how study is used'
 
 complete -c darkshadow -n __fish_darkshadow_in_command -x -a '(__fish_darkshadow_command)'

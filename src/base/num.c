@@ -30,7 +30,8 @@ static bool parse(const char *text, const struct unit *units, size_t nunits,
 bool num_parse_size(const char *text, uint64_t *out)
 {
 	static const struct unit units[] = {
-		{ '\0', 1 }, { 'K', 1 << 10 }, { 'M', 1 << 20 }, { 'G', 1 << 30 },
+		{ '\0', 1 }, { 'K', 1 << 10 }, { 'M', 1 << 20 },
+		{ 'G', 1 << 30 },
 	};
 
 	return parse(text, units, ARRAY_SIZE(units), out);

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "base/fd.h"
-#include "base/num.h"
 
 #define ARGS_MAX	(4 << 20)	/* twice what the kernel takes */
 #define STATUS_MAX	(64 << 10)
@@ -108,10 +107,8 @@ int proc_status_read(pid_t pid, struct proc_status *out)
 int proc_stat_read(pid_t pid, struct proc_stat *out)
 {
 	char path[64], *text cleanup_free = NULL, *name, *end;
-	unsigned long flags, vsz;
-	size_t name_len;
+	unsigned int flags;
 	ssize_t len;
-	long rss;
 	int ppid;
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
@@ -121,21 +118,14 @@ int proc_stat_read(pid_t pid, struct proc_stat *out)
 	/* The name is in brackets, and may have some itself. */
 	name = strchr(text, '(');
 	end = strrchr(text, ')');
-	if (!name || !end || sscanf(end + 1, " %*c %d %*d %*d %*d %*d %lu"
-				    " %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d"
-				    " %*d %*d %*u %lu %ld", &ppid, &flags,
-				    &vsz, &rss) != 4)
-		return -EPROTO;
-	name_len = (size_t)(end - ++name);
-	if (name_len >= sizeof(out->comm))
+	if (!name || !end || end - ++name >= PROC_COMM_MAX ||
+	    sscanf(end + 1, " %*c %d %*d %*d %*d %*d %u", &ppid, &flags) != 2)
 		return -EPROTO;
 	*out = (struct proc_stat){
 		.ppid = ppid,
 		.kernel = flags & KERNEL_THREAD,
-		.vsz = vsz,
-		.rss = rss > 0 ? (uint64_t)rss * PAGE_BYTES : 0,
 	};
-	memcpy(out->comm, name, name_len);
+	memcpy(out->comm, name, (size_t)(end - name));
 	return 0;
 }
 

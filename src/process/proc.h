@@ -47,7 +47,6 @@ struct proc_stat {
 	char comm[PROC_COMM_MAX];	/* any bytes but NUL */
 	pid_t ppid;
 	bool kernel;		/* a thread of the kernel */
-	uint64_t vsz, rss;	/* bytes; vsz 0: it has no memory */
 };
 
 /* proc_stat_read() - of a process; 0 or -errno, -ENOENT or -ESRCH: it has gone */

@@ -31,7 +31,7 @@ struct figures {
 	bool names;			/* comm is no hash */
 	bool torn;			/* the file ended in half a row */
 	uint64_t samples;
-	int64_t first, last;		/* times; of no meaning without tables */
+	int64_t first, last;		/* times; if there are tables */
 	uint64_t tables;
 	uint64_t empty;			/* with no page present */
 	uint64_t with_huge;		/* with a huge page */
@@ -39,7 +39,7 @@ struct figures {
 	struct histogram ratio;		/* of those that are not empty, as is
 					 * all that follows */
 	uint64_t under[FIGURES_LIMITS];	/* figures_limits[], of all tables */
-	double pearson;			/* of the logarithms of pages and ratio */
+	double pearson;			/* of logarithms: pages and ratio */
 	double spearman;		/* NAN: one of them never changes */
 	struct top most_extents, least_ratio;
 	uint64_t *density;		/* owned: see figures_density() */

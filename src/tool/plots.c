@@ -127,7 +127,8 @@ static const char *const commands[PLOTS] = {
 	"set xrange [1:extents_end]\n"
 	"set yrange [0:1]\n"
 	"do for [x in '1000 10000 65530'] {\n"
-	"	set arrow from x + 0, 0 to x + 0, 1 nohead dt 3 lc rgb '#b03030'\n"
+	"	set arrow from x + 0, 0 to x + 0, 1 nohead dt 3"
+	" lc rgb '#b03030'\n"
 	"}\n"
 	"plot $extents using 1:2 with steps lw 2 lc rgb '#1f5fa8'\n"
 	"unset arrow\n",

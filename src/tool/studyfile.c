@@ -255,15 +255,15 @@ static int begin(struct study_writer *w, int dirfd, const char *dir,
 
 	if (rc == 0)
 		rc = fd_pwrite_all(w->fd, head, strlen(head), 0);
-	return rc ? complain(err, rc, "cannot begin a study in %s: %s", dir,
-			     strerror(-rc)) : 0;
+	return rc ? complain(err, rc, "cannot begin a study in %s: %s; give"
+			     " another --out", dir, strerror(-rc)) : 0;
 }
 
 static int go_on(struct study_writer *w, int dirfd, const char *dir,
 		 off_t size, char err[STUDY_ERR_MAX])
 {
 	struct study_reader r;
-	struct study_row row;
+	struct study_row row = { 0 };
 	int rc = study_reader_open(&r, dir, err);
 
 	if (rc)
@@ -317,14 +317,15 @@ int study_writer_open(struct study_writer *w, const char *dir, bool names,
 
 	*w = (struct study_writer){ .fd = -1, .names = names };
 	if (mkdir(dir, 0777) != 0 && errno != EEXIST)
-		return complain(err, -errno, "cannot make the directory %s: %s",
-				dir, strerror(errno));
+		return complain(err, -errno, "cannot make the directory %s: %s;"
+				" give another --out", dir, strerror(errno));
 	dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	fd = dirfd < 0 ? -1 : openat(dirfd, FILE_NAME, O_RDWR | O_CREAT |
 				     O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0666);
 	if (fd < 0 || fstat(fd, &st) != 0)
 		return complain(err, -errno, "cannot write %s/" FILE_NAME
-				": %s", dir, strerror(errno));
+				": %s; give another --out", dir,
+				strerror(errno));
 	if (!S_ISREG(st.st_mode))
 		return complain(err, -EINVAL, "%s/" FILE_NAME " is no file:"
 				" give another --out", dir);

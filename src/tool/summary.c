@@ -50,7 +50,7 @@ static void print_quantities(const struct figures *f, FILE *out)
 				histogram_quantile(q[i].h,
 					figures_percents[k].percent));
 	}
-	putc('\n', out);
+	fputs("\n(above 2048: at most 0.1% too small)\n", out);
 }
 
 static void print_relation(const char *name, double r, FILE *out)
@@ -112,7 +112,8 @@ static json_t *json_quantity(const struct quantity *q)
 	json_t *o = json_object();
 
 	for (size_t k = 0; k < FIGURES_PERCENTS; k++) {
-		double v = histogram_quantile(q->h, figures_percents[k].percent);
+		double v = histogram_quantile(q->h,
+					      figures_percents[k].percent);
 
 		json_object_set_new(o, figures_percents[k].name, q->decimals ?
 				    json_real(v) : json_count((uint64_t)v));

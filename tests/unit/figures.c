@@ -304,7 +304,7 @@ static void test_top_is_full(void)
 
 	if (!ok(dir_make(&d), "a study"))
 		return;
-	/* In an order that goes through all of them: 7 and 40 share no factor. */
+	/* In an order that goes through all: 7 and 40 share no factor. */
 	for (int i = 0; i < 400; i++)
 		put(&d, 100 + i / 40, 1 + i * 7 % 40, 100000,
 		    2000 + (uint64_t)(i * 7 % 40) * 10 + (uint64_t)i % 3);
