@@ -165,6 +165,13 @@ END
 	fi
 }
 
+@test "JSON is printed, and nothing is written that was not asked for" {
+	fixture
+	study report "$STUDY" --json >"$TESTDIR/json"
+	cmp "$FIXTURES/report.json" "$TESTDIR/json"
+	[ "$(ls "$STUDY")" = tables.csv ]
+}
+
 @test "what a link in the directory leads to is not written" {
 	fixture
 	echo mine >"$TESTDIR/mine"
@@ -259,6 +266,10 @@ refused() {
 	head -n 1 "$FIXTURES/tables.csv" >"$TABLES"
 	run report
 	complains "no columns"
+	rm "$TABLES"
+	mkfifo "$TABLES"
+	run report
+	complains "cannot read a study"
 }
 
 @test "a report takes the same memory for a hundred times as many rows" {
@@ -333,6 +344,12 @@ print(pages, extents, int(statm[0]) * 4, int(statm[1]) * 4)
 END
 }
 
+# huge_pages PID - pages of 4 KiB that the kernel says are in huge ones
+huge_pages() {
+	awk '/^(AnonHugePages|ShmemPmdMapped|FilePmdMapped)/ { kib += $2 }
+		END { print kib / 4 }' "/proc/$1/smaps_rollup"
+}
+
 @test "a sample has the page table of a process as it is" {
 	local time pid name pages extents ratio vsz rss huge got
 
@@ -340,6 +357,7 @@ END
 	background /usr/bin/python3 -c '
 import mmap, os, signal
 a = mmap.mmap(-1, 1 << 22, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+a.madvise(mmap.MADV_NOHUGEPAGE)
 for at in range(0, 1 << 22, 3 * 4096):
     a[at] = 1
 os.kill(os.getpid(), signal.SIGSTOP)'
@@ -348,7 +366,7 @@ os.kill(os.getpid(), signal.SIGSTOP)'
 	IFS=, read -r time pid name pages extents ratio vsz rss huge \
 		< <(row "$OTHER")
 	[ "$name" = python3 ]
-	[ "$huge" -eq 0 ]
+	[ "$huge" -eq "$(huge_pages "$OTHER")" ]
 	got="$pages $extents $vsz $rss"
 	diff -u <(expect "$OTHER") <(echo "$got")
 	[ "$pages" -gt 300 ]
@@ -401,8 +419,7 @@ for at in range(0, 16 << 20, 4096):
 os.kill(os.getpid(), signal.SIGSTOP)'
 	eventually grep -q '^State:.*stopped' "/proc/$OTHER/status"
 	once
-	huge=$(($(awk '/^AnonHugePages/ { print $2 }' \
-		"/proc/$OTHER/smaps_rollup") / 4))
+	huge=$(huge_pages "$OTHER")
 	[ "$huge" -gt 0 ]
 	[ "$(row "$OTHER" | cut -d, -f9)" -eq "$huge" ]
 }
@@ -619,10 +636,14 @@ print(int(1000 * (used.ru_utime + used.ru_stime)))' \
 }
 
 @test "options that do not fit are refused" {
+	local text
+
 	run study
 	complains "give --out DIR"
-	run study --out "$STUDY" --count 0
-	complains "no number of samples"
+	for text in 0 -1 1K x ''; do
+		run study --out "$STUDY" --count "$text"
+		complains "no number of samples"
+	done
 	run study --out "$STUDY" --once --count 3
 	complains "one too many"
 	run study --out "$STUDY" --once --json

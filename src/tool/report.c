@@ -79,7 +79,11 @@ static int report_figures(const struct report_options *o,
 			o->dir, o->dir);
 		return EXIT_OWN_FAILURE;
 	}
-	if (print(f, o->json) || show(f, dir))
+	if (print(f, o->json))
+		return EXIT_OWN_FAILURE;
+	if (o->json && !o->out)
+		return 0;
+	if (show(f, dir))
 		return EXIT_OWN_FAILURE;
 	if (!o->json)
 		printf("\nplots and page: %s/" WEBPAGE_NAME "\n", dir);

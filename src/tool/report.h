@@ -7,7 +7,8 @@
 
 struct report_options {
 	const char *dir;	/* of the study */
-	const char *out;	/* where plots and page go; NULL: the same */
+	const char *out;	/* where plots and page go; NULL: the same, or
+				 * none with JSON, which scripts ask for */
 	bool json;
 };
 

@@ -23,9 +23,9 @@
 #include <linux/kcmp.h>
 #include <stdio.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/num.h"
 #include "process/pagemap.h"
@@ -42,24 +42,14 @@ struct sample {
 	int64_t used_ns;	/* CPU time that has been slept for */
 };
 
-static int64_t clock_ns(clockid_t clock)
-{
-	struct timespec ts;
-
-	clock_gettime(clock, &ts);
-	return ts.tv_sec * 1000000000LL + ts.tv_nsec;
-}
-
 static void pace(struct sample *sample)
 {
 	int64_t used = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
 	int64_t idle = (used - sample->used_ns) * IDLE_FACTOR;
-	struct timespec ts = { .tv_sec = idle / 1000000000,
-			       .tv_nsec = idle % 1000000000 };
 
 	sample->used_ns = used;
 	if (clock_ns(CLOCK_MONOTONIC) + idle < sample->late_ns)
-		nanosleep(&ts, NULL);
+		clock_sleep(CLOCK_MONOTONIC, idle);
 }
 
 static bool shares_memory(pid_t a, pid_t b)
@@ -106,8 +96,7 @@ static int sample_one(pid_t pid, void *arg)
 		sample->tables++;
 	}
 	sample->refused += err == -EACCES || err == -EPERM;
-	if (sample->s->progress)
-		sample->s->progress(sample->s->arg, sample->tables);
+	progress_tables(sample->s->progress, sample->tables);
 	pace(sample);
 	return rc;
 }
@@ -117,7 +106,7 @@ int sampler_take(const struct sampler *s, uint64_t *refused)
 	struct sample sample = {
 		.s = s, .time = time(NULL),
 		.late_ns = clock_ns(CLOCK_MONOTONIC) +
-			   (int64_t)s->spread_s * 1000000000,
+			   (int64_t)s->spread_s * NS_PER_S,
 		.used_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID),
 	};
 	int rc = pagemap_new(&sample.pm);

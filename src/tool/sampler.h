@@ -5,15 +5,14 @@
 
 #include <stdint.h>
 
+#include "tool/progress.h"
 #include "tool/studyfile.h"
 
 struct sampler {
 	struct study_writer *file;	/* borrowed */
 	uint64_t spread_s;	/* for how long a sample may take its time; 0:
 				 * it hurries */
-	/* progress() - called after each process, with arg; or NULL */
-	void (*progress)(void *arg, uint64_t tables);
-	void *arg;
+	struct progress *progress;	/* borrowed: told of each process */
 };
 
 /*

@@ -14,13 +14,14 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/exit.h"
 #include "base/log.h"
 #include "base/num.h"
 #include "process/pagemap.h"
+#include "tool/progress.h"
 #include "tool/report.h"
 #include "tool/sampler.h"
 #include "tool/studyfile.h"
@@ -49,13 +50,15 @@ static const struct argp_option options[] = {
 	{ "once", OPT_ONCE, NULL, 0, "Take one more sample, at once", 0 },
 	{ "names", OPT_NAMES, NULL, 0, "Write names of processes, and not"
 	  " hashes of them", 0 },
-	{ "json", 'j', NULL, 0, "Print the report as JSON", 0 },
+	{ "json", 'j', NULL, 0, "Print the report as JSON; plots and page only"
+	  " if there is an --out", 0 },
 	{ 0 },
 };
 
 static bool parse_count(const char *text, uint64_t *out)
 {
-	return num_parse_size(text, out) && *out > 0;
+	return !text[strspn(text, "0123456789")] &&
+	       num_parse_size(text, out) && *out > 0;
 }
 
 static void parse_word(struct options *o, char *arg, struct argp_state *state)
@@ -138,72 +141,22 @@ static const struct argp argp = {
 	       "  darkshadow study report /var/tmp/study",
 };
 
-/* --- progress ------------------------------------------------------------ */
-
-/* One line on a terminal, written over again and again. */
-struct progress {
-	bool shown;		/* there is a terminal */
-	uint64_t sample;	/* which this is, from 1 on */
-	uint64_t samples;	/* the last one; 0: there is no end */
-	int64_t told_ms;
-};
-
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_BOOTTIME, &ts);
-	return ts.tv_sec * 1000LL + ts.tv_nsec / 1000000;
-}
-
-static void show_sample(const struct progress *p)
-{
-	fprintf(stderr, "\r\033[Ksample %" PRIu64, p->sample);
-	if (p->samples)
-		fprintf(stderr, " of %" PRIu64, p->samples);
-}
-
-static void show_tables(void *arg, uint64_t tables)
-{
-	struct progress *p = arg;
-	int64_t now = now_ms();
-
-	if (!p->shown || now - p->told_ms < 200)
-		return;
-	p->told_ms = now;
-	show_sample(p);
-	fprintf(stderr, ": %" PRIu64 " page tables", tables);
-}
-
-static void show_wait(const struct progress *p, int64_t wait_s)
-{
-	if (!p->shown)
-		return;
-	show_sample(p);
-	fprintf(stderr, " in %" PRId64 ":%02" PRId64 ":%02" PRId64,
-		wait_s / 3600, wait_s / 60 % 60, wait_s % 60);
-}
-
-static void show_end(const struct progress *p)
-{
-	if (p->shown)
-		fputs("\r\033[K", stderr);
-}
-
 /* --- schedule ------------------------------------------------------------ */
 
-/* Until the time has come, which a suspended machine may pass asleep. */
-static void wait_until(int64_t due_ms, const struct progress *p)
+/* Of a clock that goes on while the machine is suspended. */
+static int64_t now_ns(void)
+{
+	return clock_ns(CLOCK_BOOTTIME);
+}
+
+static void wait_until(int64_t due_ns, const struct progress *p)
 {
 	int64_t left;
 
-	while ((left = due_ms - now_ms()) > 0) {
-		int64_t nap = p->shown && left > 1000 ? 1000 : left;
-		struct timespec ts = { .tv_sec = nap / 1000,
-				       .tv_nsec = nap % 1000 * 1000000 };
-
-		show_wait(p, (left + 999) / 1000);
-		clock_nanosleep(CLOCK_BOOTTIME, 0, &ts, NULL);
+	while ((left = due_ns - now_ns()) > 0) {
+		progress_wait(p, (left + NS_PER_S - 1) / NS_PER_S);
+		clock_sleep(CLOCK_BOOTTIME, p->shown && left > NS_PER_S ?
+			    NS_PER_S : left);
 	}
 }
 
@@ -214,22 +167,22 @@ static int64_t first_due(const struct options *o, const struct study_writer *w)
 
 	if (o->once || w->last == 0 || since < 0 ||
 	    since >= (int64_t)o->interval_s)
-		return now_ms();
-	return now_ms() + ((int64_t)o->interval_s - since) * 1000;
+		return now_ns();
+	return now_ns() + ((int64_t)o->interval_s - since) * NS_PER_S;
 }
 
-static int64_t next_due(const struct options *o, int64_t due_ms)
+static int64_t next_due(const struct options *o, int64_t due_ns)
 {
-	int64_t interval_ms = (int64_t)o->interval_s * 1000;
-	int64_t late = now_ms() - due_ms;
+	int64_t interval_ns = (int64_t)o->interval_s * NS_PER_S;
+	int64_t late = now_ns() - due_ns;
 
-	return due_ms + interval_ms *
-	       (late < interval_ms ? 1 : late / interval_ms + 1);
+	return due_ns + interval_ns *
+	       (late < interval_ns ? 1 : late / interval_ns + 1);
 }
 
 static void tell_refused(const struct progress *p, uint64_t refused)
 {
-	show_end(p);
+	progress_end(p);
 	log_warn("processes that are not ours to look into, and have no row: %"
 		 PRIu64 " (CAP_SYS_PTRACE is missing, or something protects"
 		 " them)", refused);
@@ -242,7 +195,7 @@ static int take_all(const struct options *o, struct study_writer *w)
 					     o->count };
 	struct sampler sampler = {
 		.file = w, .spread_s = o->once ? 0 : o->interval_s / 2,
-		.progress = show_tables, .arg = &progress,
+		.progress = &progress,
 	};
 	uint64_t refused, told = 0;
 	int64_t due = first_due(o, w);
@@ -260,7 +213,7 @@ static int take_all(const struct options *o, struct study_writer *w)
 		told = max_u64(told, refused);
 		due = next_due(o, due);
 	}
-	show_end(&progress);
+	progress_end(&progress);
 	return rc;
 }
 

@@ -159,6 +159,25 @@ static int read_head(struct study_reader *r, char err[STUDY_ERR_MAX])
 	return 0;
 }
 
+/* No pipe or device, which might never end, or never begin. */
+static FILE *open_regular(const char *path)
+{
+	int fd cleanup_fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	struct stat st;
+	FILE *f;
+
+	if (fd < 0 || fstat(fd, &st) != 0)
+		return NULL;
+	if (!S_ISREG(st.st_mode)) {
+		errno = EINVAL;
+		return NULL;
+	}
+	f = fdopen(fd, "r");
+	if (f)
+		(void)steal_fd(&fd);
+	return f;
+}
+
 int study_reader_open(struct study_reader *r, const char *dir,
 		      char err[STUDY_ERR_MAX])
 {
@@ -169,7 +188,7 @@ int study_reader_open(struct study_reader *r, const char *dir,
 	    sizeof(r->path))
 		return complain(err, -ENAMETOOLONG, "the name of the directory"
 				" is too long");
-	r->f = fopen(r->path, "re");
+	r->f = open_regular(r->path);
 	if (!r->f)
 		return complain(err, -errno, "cannot read a study from %s: %s;"
 				" `darkshadow study --out` makes one",
