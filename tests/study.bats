@@ -469,6 +469,15 @@ assert v["extents"]["max"] >= v["extents"]["p50"] > 0, v' \
 	[ "$(row "$OTHER" | cut -d, -f3)" = sleep ]
 }
 
+@test "a process may have any name" {
+	need_root
+	cp /bin/sleep "$TESTDIR/x) R 0 (y,\"z"
+	background "$TESTDIR/x) R 0 (y,\"z" 60
+	once --names
+	[ "$(row "$OTHER" | cut -d, -f3)" = 'x) R 0 (y\x2c\x22z' ]
+	report >/dev/null
+}
+
 @test "a study ends when it has its samples, those before included" {
 	need_root
 	study --out "$STUDY" --interval 1s --count 2

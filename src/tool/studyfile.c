@@ -341,6 +341,10 @@ int study_writer_open(struct study_writer *w, const char *dir, bool names,
 	dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	fd = dirfd < 0 ? -1 : openat(dirfd, FILE_NAME, O_RDWR | O_CREAT |
 				     O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0666);
+	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0)
+		return complain(err, -errno, "%s is being written by another"
+				" `darkshadow study`: end that one, or give"
+				" another --out", dir);
 	if (fd < 0 || fstat(fd, &st) != 0)
 		return complain(err, -errno, "cannot write %s/" FILE_NAME
 				": %s; give another --out", dir,
@@ -348,10 +352,6 @@ int study_writer_open(struct study_writer *w, const char *dir, bool names,
 	if (!S_ISREG(st.st_mode))
 		return complain(err, -EINVAL, "%s/" FILE_NAME " is no file:"
 				" give another --out", dir);
-	if (flock(fd, LOCK_EX | LOCK_NB) != 0)
-		return complain(err, -errno, "%s is being written by another"
-				" `darkshadow study`: end that one, or give"
-				" another --out", dir);
 	w->fd = steal_fd(&fd);
 	if (has_begun(w->fd, st.st_size))
 		rc = go_on(w, dirfd, dir, st.st_size, err);

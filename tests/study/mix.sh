@@ -6,10 +6,15 @@
 #
 # PostgreSQL under pgbench, nginx under ab, redis under redis-benchmark, a
 # compiler, Pythons that build and drop structures, and a QEMU in which there
-# are Pythons, too. They run for so many SECONDS (3600) with each setting of
-# transparent huge pages (always madvise never), begun anew each time, and all
-# page tables are sampled every INTERVAL (60) seconds. After each, with the rest
-# ended, those of the guest are sampled in it, six times in half a minute.
+# are Pythons, too. They run for so many SECONDS (1800) with each setting of
+# transparent huge pages, begun anew each time, and all page tables are sampled
+# every INTERVAL (60) seconds. After each, with the rest ended, those of the
+# guest are sampled in it, six times in half a minute.
+#
+# Memory is in more pieces the longer a machine runs, so what comes later looks
+# worse. A setting may be given more than once, and its samples are put
+# together: by default they go there and back (always madvise never never
+# madvise always).
 #
 # NO_GUEST=1 leaves QEMU out.
 #
@@ -25,11 +30,11 @@ here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
 BUILD=$(cd "${BUILD:-$top/build}" && pwd)
 OUT=${OUT:-$BUILD/study}
-seconds=${1:-3600}
+seconds=${1:-1800}
 interval=${2:-60}
 shift $(($# < 2 ? $# : 2))
 settings=("$@")
-[ $# -gt 0 ] || settings=(always madvise never)
+[ $# -gt 0 ] || settings=(always madvise never never madvise always)
 thp=/sys/kernel/mm/transparent_hugepage/enabled
 export BUILD OUT
 
@@ -207,10 +212,19 @@ sample_guest() {
 	done
 	sleep 30
 	in_guest "$BUILD/static/darkshadow" study --out "$out" --names \
-		--interval 5s --count 6
+		--interval 5s --count $(($(samples "$out") + 6))
 	report "$out"
 	DS_VM_DIR=$work/vm "$top/tests/vm/vm.sh" kill || true
 	end_mix
+}
+
+# samples DIR - how many it has
+samples() {
+	if [ -e "$1/tables.csv" ]; then
+		tail -n +3 "$1/tables.csv" | cut -d, -f1 | uniq | wc -l
+	else
+		echo 0
+	fi
 }
 
 report() {
@@ -240,11 +254,11 @@ sample() {
 
 	echo "== transparent huge pages: $1"
 	echo "$1" >"$thp"
-	rm -rf "$out" "$OUT/guest-$1"
 	start_mix "$1"
 	sleep 20
 	"$BUILD/darkshadow" study --out "$out" --names \
-		--interval "${interval}s" --count $((seconds / interval))
+		--interval "${interval}s" \
+		--count $(($(samples "$out") + seconds / interval))
 	report "$out"
 	end_mix
 	[ -n "${NO_GUEST:-}" ] || sample_guest "$1"
@@ -265,7 +279,7 @@ inside() {
 }
 
 outside() {
-	local before
+	local before setting
 
 	[ "$(id -u)" -eq 0 ] || fail "run it as root: page tables are root's"
 	install_missing
@@ -274,11 +288,14 @@ outside() {
 		"$BUILD/vm/agent" >/dev/null
 	[ -n "${NO_GUEST:-}" ] || "$top/tests/vm/kernels.sh"
 	mkdir -p "$OUT"
+	for setting in "${settings[@]}"; do
+		rm -rf "${OUT:?}/$setting" "$OUT/guest-$setting"
+	done
 	before=$(sed 's/.*\[\(.*\)\].*/\1/' "$thp")
 	# shellcheck disable=SC2064	# now
 	trap "echo '$before' >'$thp'" EXIT
-	DS_MIX_INSIDE=1 nice unshare --pid --fork --kill-child --mount-proc --net \
-		"$0" "$seconds" "$interval" "${settings[@]}"
+	DS_MIX_INSIDE=1 nice unshare --pid --fork --kill-child --mount-proc \
+		--net "$0" "$seconds" "$interval" "${settings[@]}"
 }
 
 if [ -n "${DS_MIX_INSIDE:-}" ]; then
