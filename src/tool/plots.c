@@ -214,7 +214,7 @@ static int run_gnuplot(int script, int dirfd)
 			return -errno;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_NOT_FOUND)
 		return -ENOENT;
-	return status ? -EIO : 0;
+	return status ? -ECHILD : 0;
 }
 
 static void remove_old(int dirfd)
@@ -232,19 +232,19 @@ static void remove_old(int dirfd)
 
 int plots_draw(const struct figures *f, int dirfd)
 {
-	int script cleanup_fd = fd_create_at(dirfd, PLOTS_SCRIPT);
-	FILE *out;
-	bool written;
+	FILE *script = fd_stream(fd_create_at(dirfd, PLOTS_SCRIPT), "w");
+	int rc;
 
-	if (script < 0)
-		return script;
-	out = fdopen(dup(script), "w");
-	if (!out)
+	if (!script)
 		return -errno;
-	write_script(out, f);
-	written = !ferror(out);
-	if (fclose(out) != 0 || !written || lseek(script, 0, SEEK_SET) != 0)
-		return -EIO;
-	remove_old(dirfd);
-	return run_gnuplot(script, dirfd);
+	write_script(script, f);
+	rc = fflush(script) != 0 || ferror(script) ? -EIO : 0;
+	if (rc == 0 && lseek(fileno(script), 0, SEEK_SET) != 0)
+		rc = -errno;
+	if (rc == 0) {
+		remove_old(dirfd);
+		rc = run_gnuplot(fileno(script), dirfd);
+	}
+	fclose(script);
+	return rc;
 }

@@ -21,7 +21,7 @@ extern const struct plot plots[PLOTS];
  * plots_draw() - write PLOTS_SCRIPT, with its data, and have gnuplot run it
  *
  * Files that are there are replaced. 0, or -errno: -ENOENT if there is no
- * gnuplot, -EIO if it failed, and said why on standard error.
+ * gnuplot, -ECHILD if it failed, and said why on standard error.
  */
 int plots_draw(const struct figures *f, int dirfd);
 

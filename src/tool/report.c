@@ -40,7 +40,7 @@ static bool draw(const struct figures *f, int dirfd, const char *dir)
 	if (rc == -ENOENT)
 		log_warn("no plots: there is no gnuplot; install it (Debian"
 			 " package gnuplot-nox) and ask for the report again");
-	else if (rc == -EIO)
+	else if (rc == -ECHILD)
 		log_warn("no plots: gnuplot failed; try: cd %s && gnuplot "
 			 PLOTS_SCRIPT, dir);
 	return rc == 0;

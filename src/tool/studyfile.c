@@ -164,18 +164,13 @@ static FILE *open_regular(const char *path)
 {
 	int fd cleanup_fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	struct stat st;
-	FILE *f;
 
 	if (fd < 0 || fstat(fd, &st) != 0)
 		return NULL;
-	if (!S_ISREG(st.st_mode)) {
-		errno = EINVAL;
-		return NULL;
-	}
-	f = fdopen(fd, "r");
-	if (f)
-		(void)steal_fd(&fd);
-	return f;
+	if (S_ISREG(st.st_mode))
+		return fd_stream(steal_fd(&fd), "r");
+	errno = EINVAL;
+	return NULL;
 }
 
 int study_reader_open(struct study_reader *r, const char *dir,

@@ -151,7 +151,7 @@ static int put_svg(const char *name, int dirfd, FILE *out)
 
 	snprintf(file, sizeof(file), "%s.svg", name);
 	fd = openat(dirfd, file, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-	in = fd < 0 ? NULL : fdopen(fd, "r");
+	in = fd_stream(fd < 0 ? -errno : fd, "r");
 	if (!in)
 		return -errno;
 	while (getline(&line, &cap, in) >= 0) {
@@ -179,11 +179,11 @@ static int put_plots(int dirfd, FILE *out)
 
 int webpage_write(const struct figures *f, int dirfd, bool drawn)
 {
-	int rc = 0, fd = fd_create_at(dirfd, WEBPAGE_NAME);
-	FILE *out = fd < 0 ? NULL : fdopen(fd, "w");
+	FILE *out = fd_stream(fd_create_at(dirfd, WEBPAGE_NAME), "w");
+	int rc = 0;
 
 	if (!out)
-		return fd < 0 ? fd : -errno;
+		return -errno;
 	fputs(head, out);
 	put_counts(f, out);
 	put_quantities(f, out);
