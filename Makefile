@@ -28,7 +28,7 @@ WARN	:= -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer)
 STD	:= -std=gnu11 -D_GNU_SOURCE -DDARKSHADOW_VERSION='"$(VERSION)"'
 INC	:= -I. -Isrc $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
-LIBS	= $(shell pkg-config $(if $(STATIC),--static) --libs $(PKGS))
+LIBS	= $(shell pkg-config $(if $(STATIC),--static) --libs $(PKGS)) -lm
 
 # One static binary, where there are archives to make it from: each `run` starts
 # three processes from it, and to relocate capstone's tables and copy the pages

@@ -12,6 +12,7 @@
 #include "host/host.h"
 #include "tool/doctor.h"
 #include "tool/maps.h"
+#include "tool/study.h"
 #include "tool/vms.h"
 
 const char *argp_program_version = "darkshadow " DARKSHADOW_VERSION;
@@ -45,6 +46,8 @@ static const struct command {
 	  "show an address space as extents, which shadows map" },
 	{ "doctor", "darkshadow doctor", doctor_main,
 	  "find out what is missing here, and say what to type" },
+	{ "study", "darkshadow study", study_main,
+	  "sample the page tables of all processes, and report on them" },
 };
 
 static void usage(FILE *f)
@@ -87,6 +90,6 @@ int main(int argc, char **argv)
 		usage(stderr);
 	else
 		log_err("%s: no such command; expected run, host,"
-			" sniff, vms, maps or doctor (see darkshadow --help)", name);
+			" sniff, vms, maps, study or doctor (see darkshadow --help)", name);
 	return EXIT_OWN_FAILURE;
 }

@@ -95,8 +95,15 @@ _darkshadow_value() {
 	run-f|run--forward|host-a|host--allow)
 		_darkshadow_rule "$3"
 		;;
-	run-p|run--policy|host-p|host--policy|sniff-o|sniff--output|maps-o|maps--output|maps--proc)
+	run-p|run--policy|host-p|host--policy|sniff-o|sniff--output|\
+	maps-o|maps--output|maps--proc|study-o|study--out)
 		_darkshadow_files '' "$3"
+		;;
+	study-i|study--interval)
+		_darkshadow_wordlist '1m 15m 1h' "$3"
+		;;
+	study-c|study--count)
+		_darkshadow_wordlist '96 672' "$3"
 		;;
 	run--trace)
 		_darkshadow_files '' "$3"
@@ -146,6 +153,10 @@ _darkshadow_options() {
 		;;
 	maps)
 		echo '--collapse -j --json -o --output= --proc= -s --summary --help'
+		;;
+	study)
+		echo '-o --out= -i --interval= -c --count= --once --names
+			-j --json --help'
 		;;
 	*)
 		echo '--help --version'
@@ -212,13 +223,13 @@ _darkshadow() {
 	_darkshadow_words
 	cur=${words[cword]} prev=${words[cword - 1]}
 	if ((cword == 1)); then
-		_darkshadow_wordlist "run host sniff vms maps doctor help $(_darkshadow_options '')" \
+		_darkshadow_wordlist "run host sniff vms maps study doctor help $(_darkshadow_options '')" \
 			"$cur"
 		return
 	fi
 	command=${words[1]}
 	if [[ $command == help ]]; then
-		((cword > 2)) || _darkshadow_wordlist 'run host sniff vms maps doctor' \
+		((cword > 2)) || _darkshadow_wordlist 'run host sniff vms maps study doctor' \
 			"$cur"
 		return
 	fi
@@ -237,6 +248,12 @@ _darkshadow() {
 		_darkshadow_trim '' "$cur"
 	elif [[ $command == doctor && $cur != -* ]]; then
 		_darkshadow_wordlist 'run host loopback shm hypercall' "$cur"
+	elif [[ $command == study && $cur != -* ]]; then
+		if [[ $prev == report ]]; then
+			_darkshadow_files '' "$cur"
+		elif ((cword == 2)); then
+			_darkshadow_wordlist report "$cur"
+		fi
 	elif [[ $cur == -* || $command == @(host|vms) ]]; then
 		_darkshadow_wordlist "$(_darkshadow_options "$command")" "$cur"
 		[[ ${COMPREPLY[0]-} != *= ]] || compopt -o nospace 2>/dev/null

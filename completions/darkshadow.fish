@@ -132,10 +132,11 @@ complete -c darkshadow -n __fish_use_subcommand -a host -d 'Carry out calls for 
 complete -c darkshadow -n __fish_use_subcommand -a sniff -d 'Write a policy of what a program uses'
 complete -c darkshadow -n __fish_use_subcommand -a vms -d 'List virtual machines'
 complete -c darkshadow -n __fish_use_subcommand -a maps -d 'Show an address space as extents'
+complete -c darkshadow -n __fish_use_subcommand -a study -d 'Sample page tables, and report on them'
 complete -c darkshadow -n __fish_use_subcommand -a doctor -d 'Find out what is missing here'
 complete -c darkshadow -n __fish_use_subcommand -a help -d 'Show how a command is used'
 
-complete -c darkshadow -n '__fish_darkshadow_in help' -a 'run host sniff vms maps doctor'
+complete -c darkshadow -n '__fish_darkshadow_in help' -a 'run host sniff vms maps study doctor'
 
 set -l in_run -c darkshadow -n '__fish_darkshadow_in run'
 complete $in_run -s f -l forward -x -a '(__fish_darkshadow_rules)' -d 'Forward what RULE names'
@@ -189,5 +190,15 @@ complete $in_doctor -l help -d 'Show how doctor is used'
 complete $in_doctor -a run -d 'The guest side'
 complete $in_doctor -a host -d 'The host side'
 complete $in_doctor -a 'loopback shm hypercall' -d 'A transport'
+
+set -l in_study -c darkshadow -n '__fish_darkshadow_in study'
+complete $in_study -a 'report\t"Report what a study has found" (__fish_complete_directories)'
+complete $in_study -s o -l out -x -a '(__fish_complete_directories)' -d 'Where the study, or its report, is'
+complete $in_study -s i -l interval -x -a '1m 15m 1h' -d 'Take a sample every TIME'
+complete $in_study -s c -l count -x -a '96 672' -d 'End when there are N samples'
+complete $in_study -l once -d 'Take one more sample'
+complete $in_study -l names -d 'Write names, not hashes'
+complete $in_study -s j -l json -d 'Print the report as JSON'
+complete $in_study -l help -d 'Show how study is used'
 
 complete -c darkshadow -n __fish_darkshadow_in_command -x -a '(__fish_darkshadow_command)'

@@ -11,7 +11,7 @@ check_packages="$build_packages bats shellcheck mandoc cppcheck clang-tidy \
 sqlite3 git rsync tar findutils python3 libpython3.11-testsuite \
 busybox-static fish zsh bsdextrautils util-linux attr procps strace \
 cpio libfuse3-dev fuse3 qemu-system-x86 qemu-system-common mount e2fsprogs fio iproute2 \
-xz-utils libcap-dev libcap-ng-dev libpopt-dev"
+xz-utils gnuplot-nox libcap-dev libcap-ng-dev libpopt-dev"
 bench_packages="$build_packages linux-libc-dev findutils git sqlite3 python3 \
 strace proot"
 

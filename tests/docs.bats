@@ -129,6 +129,14 @@ same_in_shells() {
 	same_in_shells doctor
 }
 
+@test "the manual page of study has the options that study --help has" {
+	same darkshadow-study.1 "$(from_help study)" "$(from_man study)"
+}
+
+@test "the completions have the options that study --help has" {
+	same_in_shells study
+}
+
 @test "the completions have the options that sniff --help has" {
 	same_in_shells sniff
 }
@@ -148,7 +156,7 @@ same_in_shells() {
 @test "darkshadow --help names every command" {
 	local command
 
-	for command in run host sniff vms maps doctor help; do
+	for command in run host sniff vms maps study doctor help; do
 		"$darkshadow" --help | grep -qw -e "$command" || {
 			echo "$command is not in darkshadow --help"
 			return 1
@@ -159,7 +167,7 @@ same_in_shells() {
 @test "the completions of all shells offer every command" {
 	local want
 
-	want=$(printf '%s\n' doctor help host maps run sniff vms)
+	want=$(printf '%s\n' doctor help host maps run sniff study vms)
 	same bash "$want" "$(bash --norc -c '
 		source "$1/completions/darkshadow.bash"
 		COMP_LINE="darkshadow " COMP_WORDS=(darkshadow "") COMP_CWORD=1
@@ -171,7 +179,7 @@ same_in_shells() {
 		_arguments() { print -rl -- "$@" }
 		source "$1/completions/_darkshadow"
 		_darkshadow_top' zsh "$top" |
-		grep -oE '(run|host|sniff|vms|maps|doctor|help)\\:' | tr -d '\\:' | sort)"
+		grep -oE '(run|host|sniff|vms|maps|study|doctor|help)\\:' | tr -d '\\:' | sort)"
 	need fish
 	# shellcheck disable=SC2016 # fish expands it
 	same fish "$want" "$(HOME=$BATS_TEST_TMPDIR fish --no-config -c '
@@ -212,7 +220,7 @@ same_in_shells() {
 
 	for page in darkshadow.1 darkshadow-run.1 darkshadow-host.1 \
 		    darkshadow-sniff.1 darkshadow-vms.1 \
-		    darkshadow-maps.1 darkshadow-doctor.1 \
+		    darkshadow-maps.1 darkshadow-study.1 darkshadow-doctor.1 \
 		    darkshadow-policy.5; do
 		for section in SYNOPSIS DESCRIPTION FILES EXAMPLES \
 			       DIAGNOSTICS 'SECURITY CONSIDERATIONS'; do

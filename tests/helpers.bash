@@ -432,6 +432,6 @@ no_sessions() {
 complains() {
 	echo "status $status: $output"
 	[ "$status" -eq 125 ]
-	[ "$(grep -Evc '^(Try .*--help|information\.$)' <<<"$output")" -eq 1 ]
+	[ "$(grep -Evc '^(Try .*--help.*|information\.)$' <<<"$output")" -eq 1 ]
 	[[ $output =~ $1 ]]
 }

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -53,6 +52,31 @@ ssize_t fd_read_all(const char *path, size_t max, char **out)
 	*out = buf;
 	buf = NULL;
 	return (ssize_t)len;
+}
+
+int fd_create_at(int dirfd, const char *name)
+{
+	int fd;
+
+	if (unlinkat(dirfd, name, 0) != 0 && errno != ENOENT)
+		return -errno;
+	fd = openat(dirfd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+	return fd < 0 ? -errno : fd;
+}
+
+FILE *fd_stream(int fd, const char *mode)
+{
+	FILE *f = NULL;
+	int err;
+
+	if (fd >= 0)
+		f = fdopen(fd, mode);
+	err = fd < 0 ? -fd : errno;
+	if (!f && fd >= 0)
+		close(fd);
+	if (!f)
+		errno = err;
+	return f;
 }
 
 int fd_pwrite_all(int fd, const void *buf, size_t len, uint64_t off)

@@ -5,6 +5,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -50,6 +51,21 @@ int fd_reopen(int fd, int flags);
  * of more than max bytes is -EFBIG.
  */
 ssize_t fd_read_all(const char *path, size_t max, char **out);
+
+/*
+ * fd_create_at() - a new, empty file to write and read, in place of any that
+ * has this name: a link is not followed, and nobody else has it open
+ *
+ * A descriptor, or -errno.
+ */
+int fd_create_at(int dirfd, const char *name);
+
+/*
+ * fd_stream() - a descriptor, or -errno, as a stream that owns it
+ *
+ * NULL, and errno, if it was none or cannot be; then it is closed.
+ */
+FILE *fd_stream(int fd, const char *mode);
 
 /* fd_write_all() - 0 once every byte is written at off, or -errno */
 int fd_pwrite_all(int fd, const void *buf, size_t len, uint64_t off);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* num.h - sizes, alignment and checked ranges */
+/* num.h - sizes, durations, alignment and checked ranges */
 #ifndef BASE_NUM_H
 #define BASE_NUM_H
 
@@ -33,6 +33,12 @@ static inline bool range_inside(uint64_t off, uint64_t len, uint64_t size)
  * stands K, M or G; false: it is none, or too large
  */
 bool num_parse_size(const char *text, uint64_t *out);
+
+/*
+ * num_parse_duration() - seconds, or behind which stands s, m, h or d; false:
+ * it is none, or too large
+ */
+bool num_parse_duration(const char *text, uint64_t *seconds);
 
 static inline uint64_t min_u64(uint64_t a, uint64_t b)
 {

@@ -102,6 +102,33 @@ int proc_status_read(pid_t pid, struct proc_status *out)
 	return out->ppid < 0 || out->tracer < 0 ? -EPROTO : 0;
 }
 
+#define KERNEL_THREAD	0x200000	/* the kernel's PF_KTHREAD */
+
+int proc_stat_read(pid_t pid, struct proc_stat *out)
+{
+	char path[64], *text cleanup_free = NULL, *name, *end;
+	unsigned int flags;
+	ssize_t len;
+	int ppid;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	len = fd_read_all(path, STATUS_MAX, &text);
+	if (len < 0)
+		return (int)len;
+	/* The name is in brackets, and may have some itself. */
+	name = strchr(text, '(');
+	end = strrchr(text, ')');
+	if (!name || !end || end - ++name >= PROC_COMM_MAX ||
+	    sscanf(end + 1, " %*c %d %*d %*d %*d %*d %u", &ppid, &flags) != 2)
+		return -EPROTO;
+	*out = (struct proc_stat){
+		.ppid = ppid,
+		.kernel = flags & KERNEL_THREAD,
+	};
+	memcpy(out->comm, name, (size_t)(end - name));
+	return 0;
+}
+
 ssize_t proc_link(pid_t pid, const char *what, char buf[PATH_MAX])
 {
 	char path[64];

@@ -41,6 +41,17 @@ struct proc_status {
 /* proc_status_read() - of a process or a thread; 0 or -errno */
 int proc_status_read(pid_t pid, struct proc_status *out);
 
+#define PROC_COMM_MAX	64	/* what the kernel takes for threads of its own */
+
+struct proc_stat {
+	char comm[PROC_COMM_MAX];	/* any bytes but NUL */
+	pid_t ppid;
+	bool kernel;		/* a thread of the kernel */
+};
+
+/* proc_stat_read() - of a process; 0 or -errno, -ENOENT or -ESRCH: it has gone */
+int proc_stat_read(pid_t pid, struct proc_stat *out);
+
 static inline bool proc_has_signal(uint64_t set, int sig)
 {
 	return set >> (sig - 1) & 1;
