@@ -44,10 +44,10 @@ static const struct command {
 	  "list virtual machines, and whether they can be shadowed" },
 	{ "maps", "darkshadow maps", maps_main,
 	  "show an address space as extents, which shadows map" },
-	{ "doctor", "darkshadow doctor", doctor_main,
-	  "find out what is missing here, and say what to type" },
 	{ "study", "darkshadow study", study_main,
 	  "sample the page tables of all processes, and report on them" },
+	{ "doctor", "darkshadow doctor", doctor_main,
+	  "find out what is missing here, and say what to type" },
 };
 
 static void usage(FILE *f)
@@ -89,7 +89,8 @@ int main(int argc, char **argv)
 	if (argc < 2)
 		usage(stderr);
 	else
-		log_err("%s: no such command; expected run, host,"
-			" sniff, vms, maps, study or doctor (see darkshadow --help)", name);
+		log_err("%s: no such command; expected run, host, sniff, vms,"
+			" maps, study or doctor (see darkshadow --help)",
+			name);
 	return EXIT_OWN_FAILURE;
 }
