@@ -136,6 +136,15 @@ no_devices() {
 	no_devices
 }
 
+@test "who lists the machines meanwhile does not keep it in QEMU's memory" {
+	a_daemon
+	a_live
+	run -0 "$DARKSHADOW" vms 3>&-
+	guest pkill -KILL -x devmap
+	wait "$LIVE" || true
+	eventually none_plugged
+}
+
 @test "a word that the host counts up is seen live, and what the guest writes is, too" {
 	a_daemon
 	in_guest "$VICTIMS/devmap" "$GUEST" live &
