@@ -120,6 +120,9 @@ _darkshadow_value() {
 	host-m|host--vm)
 		_darkshadow_vm "$3"
 		;;
+	host-W|host--window)
+		_darkshadow_wordlist '16M 64M 256M qmp' "$3"
+		;;
 	run--huge)
 		_darkshadow_wordlist '0 2M 16M 64M' "$3"
 		;;

@@ -89,7 +89,7 @@ kvm() {
 # bats test_tags=not-vm
 @test "every case of the victims has a test" {
 	assert_cases_tested kvm
-	assert_cases_tested devmap vm-window.bats
+	assert_cases_tested devmap vm-window.bats vm-plug.bats
 	assert_cases_tested tun
 }
 

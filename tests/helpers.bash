@@ -263,15 +263,18 @@ victim_verdict() {
 	return "$status"
 }
 
-# assert_cases_tested NAME [FILE] - every case of the victim occurs in the test
-# file, or in another one beside it
+# assert_cases_tested NAME [FILE]... - every case of the victim occurs in the test
+# file, or in others beside it
 assert_cases_tested() {
-	local name missing=0 files=("$BATS_TEST_FILENAME")
+	local name victim=$1 missing=0 files=("$BATS_TEST_FILENAME")
 
-	[ -z "${2:-}" ] || files+=("$BATS_TEST_DIRNAME/$2")
-	for name in $("$VICTIMS/$1" --list); do
+	shift
+	for name; do
+		files+=("$BATS_TEST_DIRNAME/$name")
+	done
+	for name in $("$VICTIMS/$victim" --list); do
 		if ! grep -qw "$name" "${files[@]}"; then
-			echo "no test runs the case $name of $1" >&2
+			echo "no test runs the case $name of $victim" >&2
 			missing=1
 		fi
 	done

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * bpf.h - classic BPF programs that decide by a number
+ * bpf.h - classic BPF programs: written, and read
  *
  * The kernel runs a seccomp filter once for every call that there is when it is
  * installed, to know what it always allows (seccomp_cache_prepare() in
@@ -14,7 +14,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define BPF_INSNS_MAX	1024
+#define BPF_INSNS_MAX	1024	/* of ours */
+#define BPF_WORDS	16	/* of what a program is run on */
 
 struct bpf_prog {
 	struct sock_filter v[BPF_INSNS_MAX];
@@ -43,5 +44,22 @@ void bpf_if(struct bpf_prog *p, uint16_t cmp, uint32_t k, uint32_t action);
 void bpf_switch(struct bpf_prog *p, const uint8_t *leaf, uint32_t n,
 		uint8_t above);
 void bpf_leaf(struct bpf_prog *p, uint8_t leaf);
+
+/* struct seccomp_data in words, as far as they are known. */
+struct bpf_data {
+	uint32_t w[BPF_WORDS];
+	uint16_t unknown;	/* bit n: w[n] is not known */
+};
+
+/*
+ * bpf_run() - what a program of seccomp's returns; it may be anybody's
+ *
+ * As the kernel would, with those instructions that seccomp has of classic BPF
+ * (seccomp_check_filter() in kernel/seccomp.c). 0 and *action; -EINVAL: it is
+ * not such a program, as far as it was run; -ENODATA: what it returns depends
+ * on a word that is not known.
+ */
+int bpf_run(const struct sock_filter *v, size_t n, const struct bpf_data *data,
+	    uint32_t *action);
 
 #endif

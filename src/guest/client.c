@@ -92,6 +92,7 @@ static int receive_reply(struct client *c, int *got)
 	}
 	c->value = reply.reply.value;
 	c->flags = reply.reply.flags;
+	c->device = reply.reply.device;
 	if (got)
 		*got = with;
 	else

@@ -22,7 +22,7 @@ struct client {
 	struct msg_signal signals[64];	/* of descriptors, not yet taken */
 	size_t nsignals;
 	char text[MSG_TEXT_MAX];	/* of the last reply */
-	uint32_t value, flags;	/* the same */
+	uint32_t value, flags, device;	/* the same */
 };
 
 /*

@@ -38,8 +38,10 @@ static void file_gone(void *ctx, struct mapfile *file)
 	struct tracer *tr = ctx;
 	struct msg m = { .type = MSG_FILE_DROP };
 
-	if (!file->told || (file->len && vm_still_mapped(tr, file)))
+	if (!file->told || (file->bar && vm_still_mapped(tr, file)))
 		return;
+	/* It is about to be unplugged. */
+	bar_close(&file->own);
 	m.file.file = file->id;
 	(void)client_request(&tr->client, &m, -1, NULL);
 }

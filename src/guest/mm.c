@@ -133,6 +133,7 @@ void memory_file_unref(struct memory *m, struct mapfile *file)
 	m->file_gone(m->ctx, file);
 	file_frames_free(m->pinner, &file->frames);
 	close_fd(&file->fd);
+	bar_close(&file->own);
 	free(file);
 }
 

@@ -18,6 +18,7 @@
 #include "base/idmap.h"
 #include "capsule/abi.h"
 #include "guest/arena.h"
+#include "guest/bar.h"
 #include "guest/patch.h"
 #include "guest/pins.h"
 #include "wire/msg.h"
@@ -36,7 +37,10 @@ struct mapfile {
 	bool told;		/* the daemon has it */
 	struct file_frames *frames;	/* in a VM: owned */
 	/* A device's memory in a VM: [off, off + len) of it is at window in the
-	 * memory that guest and host share (vm/window.h); len 0: none is. */
+	 * memory of a PCI device (vm/window.h): that which guest and host share,
+	 * or `own`; NULL: none is. */
+	const struct bar *bar;
+	struct bar own;		/* owned */
 	uint64_t window, off, len;
 };
 
@@ -106,22 +110,14 @@ struct mm {
 	struct idmap sites;	/* enum site_state (patch.c), by a hash */
 };
 
-/* The memory that guest and host share, as targets map it. */
-struct shared_device {
-	int fd, read_fd;	/* owned; read_fd: it cannot be written by */
-	dev_t dev;
-	ino_t ino;
-	uint64_t first;		/* what /proc/PID/maps calls its offset 0 */
-	bool open;
-};
-
 /* What all address spaces of a run share. */
 struct memory {
 	uint64_t base;		/* GVA of the gate in every target */
 	struct arena arena;
 	struct pinner *pinner;	/* owned; NULL: loopback */
 	struct mapfile *arena_file;	/* in a VM: referenced */
-	struct shared_device shared;	/* in a VM */
+	struct bar shared;	/* in a VM: the memory that guest and host
+				 * share */
 	struct mapfile *files;
 	/* Called when the last region of a file is gone. */
 	void (*file_gone)(void *ctx, struct mapfile *file);

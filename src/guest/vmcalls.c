@@ -28,6 +28,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <linux/if_xdp.h>
 #include <linux/io_uring.h>
 #include <poll.h>
@@ -43,6 +44,7 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -53,6 +55,7 @@
 #include "process/maps.h"
 #include "process/pagemap.h"
 #include "wire/calls.h"
+#include "wire/device.h"
 
 /* What is made present around a pointer into a mapping that is too large. */
 #define CHUNK		(64ULL << 10)
@@ -457,20 +460,47 @@ static int survey_file(struct survey *s, const struct map_line *line,
 	return err;
 }
 
-/* Which device's memory is at that offset of the shared memory? Or NULL. */
-static struct mapfile *device_at(const struct memory *m, uint64_t off)
+/*
+ * Which device's memory is at an address in that line, and what of it? NULL: none
+ * that we know of.
+ */
+static struct mapfile *device_at(const struct memory *m,
+				 const struct map_line *line, uint64_t at,
+				 uint64_t *off)
 {
-	struct mapfile *f = m->files;
+	for (struct mapfile *f = m->files; f; f = f->next) {
+		uint64_t from;
 
-	while (f && off - f->window >= f->len)
-		f = f->next;
-	return f;
+		if (!f->bar || !bar_is(f->bar, line))
+			continue;
+		from = line->off - f->bar->first + (at - line->start) -
+		       f->window;
+		if (from >= f->len)
+			continue;
+		*off = f->off + from;
+		return f;
+	}
+	return NULL;
 }
 
+/* Is there memory of devices in that line, known of or not? */
 static bool is_window(const struct memory *m, const struct map_line *line)
 {
-	return m->shared.open && line->shared && line->ino == m->shared.ino &&
-	       line->dev == m->shared.dev;
+	const struct mapfile *f = m->files;
+
+	while (f && !(f->bar && bar_is(f->bar, line)))
+		f = f->next;
+	return f || bar_is(&m->shared, line);
+}
+
+/* Has there been memory of devices that processes may have? */
+static bool has_windows(const struct memory *m)
+{
+	const struct mapfile *f = m->files;
+
+	while (f && !f->bar)
+		f = f->next;
+	return f || m->shared.open;
 }
 
 static struct region device_region(struct mapfile *f, struct range at,
@@ -485,15 +515,13 @@ static struct region device_region(struct mapfile *f, struct range at,
 static int survey_device(struct survey *s, const struct map_line *line,
 			 uint64_t start, uint64_t end)
 {
-	const uint64_t at = line->off - s->tr->memory.shared.first +
-			    (start - line->start);
-	struct mapfile *f = device_at(&s->tr->memory, at);
+	uint64_t off;
+	struct mapfile *f = device_at(&s->tr->memory, line, start, &off);
 	struct region *r = f ? new_region(s) : NULL;
 
 	if (!r)
 		return f ? -ENOMEM : 0;
-	*r = device_region(f, (struct range){ start, end },
-			   f->off + (at - f->window), line->prot);
+	*r = device_region(f, (struct range){ start, end }, off, line->prot);
 	f->refs++;
 	return 0;
 }
@@ -1206,58 +1234,12 @@ static int64_t map_zeros(struct tracer *tr, struct task *t)
 
 /* --- memory of devices ----------------------------------------------------- */
 
+#define PLUG_MS		15000	/* a guest has so long to find a device */
+#define PLUG_LOOK_MS	5
 
-/* Of PCI devices that is a physical address (pci_mmap_resource_range()). */
-static int find_first(struct shared_device *d)
+static bool maps_window(pid_t pid, const struct mapfile *f)
 {
-	void *p = mmap(NULL, PAGE_BYTES, PROT_READ, MAP_SHARED, d->fd, 0);
-	struct maps maps = { 0 };
-	int err;
-
-	if (p == MAP_FAILED)
-		return -errno;
-	err = maps_read(getpid(), &maps);
-	for (size_t i = 0; i < maps.n; i++)
-		if (maps.v[i].start <= (uintptr_t)p &&
-		    (uintptr_t)p < maps.v[i].end)
-			d->first = maps.v[i].off +
-				   ((uintptr_t)p - maps.v[i].start);
-	maps_fini(&maps);
-	munmap(p, PAGE_BYTES);
-	return err;
-}
-
-/* The shared memory, as targets are to map it; 0 or -errno. */
-static int open_shared(struct tracer *tr)
-{
-	struct shared_device *d = &tr->memory.shared;
-	const char *path = tr->client.t.memory;
-	struct stat st = { .st_ino = 0 };
-	int err;
-
-	if (d->open)
-		return 0;
-	if (!path)
-		return -ENODEV;
-	d->fd = open(path, O_RDWR | O_CLOEXEC);
-	d->read_fd = open(path, O_RDONLY | O_CLOEXEC);
-	err = d->fd < 0 || d->read_fd < 0 || fstat(d->fd, &st) < 0 ? -errno :
-	      find_first(d);
-	if (err) {
-		close_fd(&d->fd);
-		close_fd(&d->read_fd);
-		return err;
-	}
-	d->dev = st.st_dev;
-	d->ino = st.st_ino;
-	d->open = true;
-	return 0;
-}
-
-static bool maps_window(const struct tracer *tr, pid_t pid,
-			const struct mapfile *f)
-{
-	const uint64_t first = tr->memory.shared.first + f->window;
+	const uint64_t first = f->bar->first + f->window;
 	struct maps maps = { 0 };
 	bool found = false;
 
@@ -1266,8 +1248,7 @@ static bool maps_window(const struct tracer *tr, pid_t pid,
 	for (size_t i = 0; i < maps.n && !found; i++) {
 		const struct map_line *line = &maps.v[i];
 
-		found = is_window(&tr->memory, line) &&
-			line->off < first + f->len &&
+		found = bar_is(f->bar, line) && line->off < first + f->len &&
 			first < line->off + (line->end - line->start);
 	}
 	maps_fini(&maps);
@@ -1287,7 +1268,7 @@ bool vm_still_mapped(struct tracer *tr, const struct mapfile *f)
 
 		/* One living thread of each process. */
 		if ((t != first && first && !first->exiting) ||
-		    !maps_window(tr, t->tid, f))
+		    !maps_window(t->tid, f))
 			continue;
 		log_err("process %d is killed: it has kept memory of a device"
 			" that it was to give back", pid);
@@ -1321,14 +1302,58 @@ static void tell_refusal(struct tracer *tr, const struct task *t, int err)
 		 " %s: %s", t->tid, strerrorname_np(-err), text);
 }
 
+/*
+ * The PCI device that has it, which the guest's kernel is about to find where it
+ * was plugged in.
+ */
+static int open_plugged(struct mapfile *f, uint32_t address, uint64_t end)
+{
+	const struct timespec pause = { .tv_nsec = PLUG_LOOK_MS * 1000000L };
+	char path[PATH_MAX];
+	int err = -EAGAIN;
+
+	for (int ms = 0; err == -EAGAIN && ms < PLUG_MS; ms += PLUG_LOOK_MS) {
+		err = device_plugged(DEVICE_PCI, address, end, path);
+		if (err == -EAGAIN)
+			nanosleep(&pause, NULL);
+	}
+	if (err == -EAGAIN)
+		log_warn("the guest's kernel does not find a PCI device that has"
+			 " been plugged in: is it built with"
+			 " CONFIG_HOTPLUG_PCI_ACPI or CONFIG_HOTPLUG_PCI_PCIE?");
+	if (err == -ENOMEM)
+		log_warn("the guest has no room for a PCI device of %" PRIu64
+			 " KiB: give its root port more (pref64-reserve=)",
+			 end >> 10);
+	if (!err)
+		err = bar_open(&f->own, path);
+	if (!err)
+		f->bar = &f->own;
+	return err == -EAGAIN ? -ENODEV : err;
+}
+
+/* Where the daemon says that it is; 0 or -errno. */
+static int open_bar(struct tracer *tr, struct mapfile *f)
+{
+	const uint32_t device = tr->client.device;
+	int err;
+
+	f->window = tr->client.value * PAGE_BYTES;
+	if (device & MSG_PLUGGED)
+		return open_plugged(f, device & ~MSG_PLUGGED, f->window +
+				    f->len);
+	err = bar_open(&tr->memory.shared, tr->client.t.memory);
+	if (!err)
+		f->bar = &tr->memory.shared;
+	return err;
+}
+
 static int request_device(struct tracer *tr, struct task *t, struct msg *m,
 			  struct device_map *out)
 {
 	struct mapfile *f;
-	int err = open_shared(tr);
+	int err = memory_device(&tr->memory, -1, &f);
 
-	if (!err)
-		err = memory_device(&tr->memory, -1, &f);
 	if (err)
 		return err;
 	m->type = MSG_WINDOW;
@@ -1341,11 +1366,13 @@ static int request_device(struct tracer *tr, struct task *t, struct msg *m,
 		return err;
 	}
 	f->told = true;
-	f->window = tr->client.value * PAGE_BYTES;
 	f->off = m->window.off;
 	f->len = m->window.len;
 	*out = (struct device_map){ f, tr->client.flags & EXTENT_WRITE };
-	return 0;
+	err = open_bar(tr, f);
+	if (err)
+		memory_file_unref(&tr->memory, f);
+	return err;
 }
 
 /* Somebody else has the same descriptors, in memory of his own. */
@@ -1365,9 +1392,8 @@ static int64_t map_by_fd(struct tracer *tr, struct task *t,
 			 const struct device_map *d, uint64_t addr,
 			 uint64_t prot, uint64_t flags)
 {
-	const struct shared_device *shared = &tr->memory.shared;
-	int64_t there = fd_install(tr, t, d->written ? shared->fd :
-						       shared->read_fd);
+	const struct bar *bar = d->file->bar;
+	int64_t there = fd_install(tr, t, d->written ? bar->fd : bar->read_fd);
 	int64_t r;
 
 	if (there < 0)
@@ -1887,13 +1913,13 @@ static int pagemap_setup(struct tracer *tr, struct task *t)
 static bool copied_from(const struct tracer *tr, const struct mm *mm,
 			const struct map_line *line, struct region *out)
 {
-	const uint64_t at = line->off - tr->memory.shared.first;
 	const struct range range = { line->start, line->end };
-	struct mapfile *f = device_at(&tr->memory, at);
+	uint64_t off;
+	struct mapfile *f = device_at(&tr->memory, line, line->start, &off);
 
-	if (!f || !is_device(mm, range, f, f->off + (at - f->window)))
+	if (!f || !is_device(mm, range, f, off))
 		return false;
-	*out = device_region(f, range, f->off + (at - f->window), line->prot);
+	*out = device_region(f, range, off, line->prot);
 	return true;
 }
 
@@ -1934,8 +1960,8 @@ static int inherit_devices(struct tracer *tr, struct task *parent,
 static int pagemap_fork(struct tracer *tr, struct task *parent,
 			struct task *child)
 {
-	int err = tr->memory.shared.open ? inherit_devices(tr, parent, child) :
-					   0;
+	int err = has_windows(&tr->memory) ?
+		  inherit_devices(tr, parent, child) : 0;
 
 	note(child->proc->mm, PAGE_BYTES, USER_END);
 	return err ? err : mem_fork_slots(tr, parent, child, NULL, 0);

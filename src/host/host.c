@@ -23,6 +23,7 @@ struct host_options {
 	const char *vm;			/* NULL: loopback */
 	bool wait;
 	uint64_t window;		/* bytes */
+	const struct window_ops *way;
 	struct rules policy;
 };
 
@@ -41,10 +42,11 @@ static const struct argp_option options[] = {
 	{ "wait", 'w', NULL, 0,
 	  "Let the VM start later, and wait for the next one when it has"
 	  " ended", 0 },
-	{ "window", 'W', "SIZE", 0,
+	{ "window", 'W', "SIZE|qmp", 0,
 	  "Have room for so much memory of devices, with K, M or G, where the"
 	  " memory that the VM shares with us is made here (hypercall, or a"
-	  " new file of shm); as much as is left of 4M by default", 0 },
+	  " new file of shm); as much as is left of 4M by default. qmp: need"
+	  " none, and have QEMU plug in a PCI device for each mapping", 0 },
 	{ "quiet", 'q', NULL, 0, "Say nothing but errors", 0 },
 	{ "verbose", 'v', NULL, 0, "Say more; twice: everything", 0 },
 	{ 0 },
@@ -80,9 +82,11 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 		o->wait = true;
 		return 0;
 	case 'W':
-		if (!num_parse_size(arg, &o->window)) {
+		if (strcmp(arg, "qmp") == 0) {
+			o->way = &window_plug;
+		} else if (!num_parse_size(arg, &o->window)) {
 			log_err("--window %s: expected a number of bytes, with"
-				" K, M or G (as in 64M)", arg);
+				" K, M or G (as in 64M), or qmp", arg);
 			exit(EXIT_OWN_FAILURE);
 		}
 		return 0;
@@ -215,7 +219,7 @@ int host_serve_one(const struct rules *policy, int sock)
 
 int host_main(int argc, char **argv)
 {
-	struct host_options o = { 0 };
+	struct host_options o = { .way = &window_overlay };
 	struct serve conf = { .policy = &o.policy, .place.fd = -1 };
 	int status = EXIT_OWN_FAILURE;
 
@@ -223,7 +227,7 @@ int host_main(int argc, char **argv)
 	argp_parse(&argp, argc, argv, 0, NULL, &o);
 	conf.vm_spec = o.vm;
 	conf.wait = o.wait;
-	if (windows_new(&conf.windows) < 0)
+	if (windows_new(o.way, &conf.windows) < 0)
 		log_err("host: out of memory");
 	else if (find_vm(&conf) == 0)
 		status = host_serve(&o, &conf);

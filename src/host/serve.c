@@ -351,8 +351,7 @@ static int do_window(struct session *s, const struct msg *m,
 	struct window_map map = { .id = id, .off = m->window.off,
 				  .len = m->window.len };
 	char err[VM_ERR_MAX] = "";
-	bool written = false;
-	uint64_t at = 0;
+	struct window_at at;
 	int rc;
 
 	if (!conf->vm || nursery_file_fd(s->nursery, id) >= 0)
@@ -361,8 +360,7 @@ static int do_window(struct session *s, const struct msg *m,
 	if (fd < 0)
 		return fd;
 	map.fd = fd;
-	rc = window_open(conf->windows, conf->vm, &conf->place, &map, &at,
-			 &written, err);
+	rc = window_open(conf->windows, conf->vm, &conf->place, &map, &at, err);
 	if (rc) {
 		snprintf(reply->reply_text.text, MSG_TEXT_MAX, "%s", err);
 		return rc;
@@ -373,8 +371,9 @@ static int do_window(struct session *s, const struct msg *m,
 		return rc;
 	}
 	steal_fd(&fd);
-	reply->reply.value = (uint32_t)(at / PAGE_BYTES);
-	reply->reply.flags = EXTENT_READ | (written ? EXTENT_WRITE : 0);
+	reply->reply.value = (uint32_t)(at.at / PAGE_BYTES);
+	reply->reply.flags = EXTENT_READ | (at.written ? EXTENT_WRITE : 0);
+	reply->reply.device = at.plugged ? MSG_PLUGGED | at.device : 0;
 	return 0;
 }
 
@@ -862,7 +861,7 @@ static void tidy_windows(const struct serve *conf, pid_t owner)
 
 	if (pid)
 		return;
-	place.fd = fcntl(place.fd, F_DUPFD_CLOEXEC, 0);
+	place.fd = place.fd < 0 ? -1 : fcntl(place.fd, F_DUPFD_CLOEXEC, 0);
 	listener_leave(conf->listener);
 	if (owner)
 		windows_end(conf->windows, conf->vm, &place, owner);
@@ -875,8 +874,7 @@ static void recover_windows(const struct serve *conf)
 {
 	const struct window_place place = window_place(conf);
 
-	if (!conf->vm || place.fd < 0 ||
-	    !windows_stray(conf->windows, conf->vm, &place))
+	if (!conf->vm || !windows_stray(conf->windows, conf->vm, &place))
 		return;
 	log_info("memory of devices that an earlier daemon has left in the VM is"
 		 " taken away");

@@ -22,7 +22,9 @@
 #include "capsule/abi.h"
 #include "process/maps.h"
 #include "process/proc.h"
+#include "process/seccomp.h"
 
+#define SYSCALL_LEN	2
 #define RED_ZONE	128	/* bytes below rsp that are the function's */
 #define XSTATE_MAX	16384
 #define XSTATE_LEGACY	512
@@ -274,6 +276,92 @@ static int lay_out(struct inject *in, const struct inject_code *code)
 					sizeof(frames));
 }
 
+/* --- seccomp -------------------------------------------------------------- */
+
+#define ALL_ARGS	0x3f
+#define ARG(n)		(1u << (n))
+
+/*
+ * All that is ever called there. A number without an argument that is known is
+ * a frame's, too, whose other registers are the thread's own.
+ */
+static const struct {
+	const char *name;
+	struct seccomp_call call;
+	bool back;		/* at that code, else at the one for calls */
+} injected[] = {
+	{ "socketpair", { SYS_socketpair, .args = { AF_UNIX, SOCK_SEQPACKET |
+			  SOCK_CLOEXEC }, .unknown = ARG(3) }, false },
+	{ "recvmsg", { SYS_recvmsg, .args = { 0, 0, MSG_CMSG_CLOEXEC |
+		       MSG_DONTWAIT }, .unknown = ARG(0) | ARG(1) }, false },
+	{ "mmap", { SYS_mmap, .args = { 0, 0, PROT_READ | PROT_WRITE,
+		    MAP_SHARED }, .unknown = ALL_ARGS & ~(ARG(2) | ARG(3)) },
+	  false },
+	{ "mmap", { SYS_mmap, .args = { 0, 0, PROT_READ, MAP_SHARED },
+		    .unknown = ALL_ARGS & ~(ARG(2) | ARG(3)) }, false },
+	{ "mmap", { SYS_mmap, .args = { 0, 0, PROT_READ | PROT_WRITE,
+		    MAP_SHARED | MAP_FIXED },
+		    .unknown = ALL_ARGS & ~(ARG(2) | ARG(3)) }, false },
+	{ "mremap", { SYS_mremap, .args = { 0, 0, 0, MREMAP_MAYMOVE |
+		      MREMAP_FIXED }, .unknown = ALL_ARGS & ~ARG(3) }, false },
+	{ "munmap", { SYS_munmap, .unknown = ALL_ARGS }, false },
+	{ "close", { SYS_close, .unknown = ALL_ARGS }, false },
+	{ "number -1", { -1, .unknown = ALL_ARGS }, false },
+	{ "rt_sigreturn", { SYS_rt_sigreturn, .unknown = ALL_ARGS }, true },
+};
+
+static int refuse_call(struct inject *in, const char *name,
+		       const struct seccomp_call *call, char *err)
+{
+	char words[SECCOMP_NAME_MAX];
+
+	if (call->undecided)
+		return vm_fail(err, -ENOTSUP, "the VMM (process %d) has a"
+			       " seccomp sandbox whose answer to %s depends on"
+			       " what we cannot know before: start it without"
+			       " (QEMU: -sandbox off)", in->remote.tid, name);
+	return vm_fail(err, -ENOTSUP, "the VMM (process %d) has a seccomp"
+		       " sandbox that forbids %s, which we need: it answers %s;"
+		       " start it without (QEMU: -sandbox off)",
+		       in->remote.tid, name,
+		       seccomp_action(call->action, words));
+}
+
+static int refuse_unread(struct inject *in, int rc, char *err)
+{
+	const bool root = rc == -EACCES;
+
+	return vm_fail(err, -ENOTSUP, "the VMM (process %d) has a seccomp"
+		       " sandbox, which may end it for our calls%s: start it"
+		       " without (QEMU: -sandbox off)%s", in->remote.tid,
+		       root ? "; what it forbids is told to root only" :
+			      ", and what it forbids cannot be read",
+		       root ? ", or run darkshadow host as root, outside of"
+			      " any such sandbox" : "");
+}
+
+static int ask_filters(struct inject *in, const struct inject_code *code,
+		       char *err)
+{
+	struct seccomp_call calls[ARRAY_SIZE(injected)];
+	int rc;
+
+	for (size_t i = 0; i < ARRAY_SIZE(injected); i++) {
+		calls[i] = injected[i].call;
+		calls[i].at = injected[i].back ?
+			      code->back + sizeof(return_code) :
+			      code->call + SYSCALL_LEN;
+	}
+	rc = seccomp_ask(in->remote.tid, calls, ARRAY_SIZE(calls));
+	if (rc)
+		return refuse_unread(in, rc, err);
+	for (size_t i = 0; i < ARRAY_SIZE(injected); i++)
+		if (!seccomp_allows(&calls[i]))
+			return refuse_call(in, injected[i].name, &calls[i],
+					   err);
+	return 0;
+}
+
 /* --- stopping ------------------------------------------------------------- */
 
 static int detach(struct inject *in, int err)
@@ -282,19 +370,20 @@ static int detach(struct inject *in, int err)
 	return err;
 }
 
-static int refuse(struct inject *in, const struct proc_status *st, char *err)
+/* It is stopped: what it is found to be now holds. */
+static int refuse(struct inject *in, const struct inject_code *code, char *err)
 {
-	if (st->seccomp)
-		return vm_fail(err, -ENOTSUP, "the VMM (process %d) has a"
-			       " seccomp sandbox, which may end it for our"
-			       " calls: start it without (QEMU: -sandbox off)",
+	struct proc_status st;
+
+	if (proc_status_read(in->remote.tid, &st) < 0)
+		return vm_fail(err, -ESRCH, "the VMM (process %d) has ended",
 			       in->remote.tid);
-	if (st->shadow_stack)
+	if (st.shadow_stack)
 		return vm_fail(err, -ENOTSUP, "the VMM (process %d) has a"
 			       " shadow stack: start it without"
 			       " (GLIBC_TUNABLES=glibc.cpu.x86_shstk=off)",
 			       in->remote.tid);
-	return 0;
+	return st.seccomp ? ask_filters(in, code, err) : 0;
 }
 
 /* Signals that it was about to take are taken before. */
@@ -323,16 +412,12 @@ int inject_begin(struct inject *in, pid_t pid, struct inject_code *code,
 		 char err[VM_ERR_MAX])
 {
 	struct user_regs_struct regs;
-	struct proc_status st;
-	int rc = proc_status_read(pid, &st);
+	int rc;
 
 	*in = (struct inject){ .remote = { .tid = pid } };
-	if (rc)
+	if (remote_gone(pid))
 		return vm_fail(err, -ESRCH, "the VMM (process %d) has ended",
 			       pid);
-	rc = refuse(in, &st, err);
-	if (rc)
-		return rc;
 	if (find_code(pid, code) < 0)
 		return vm_fail(err, -ENOTSUP, "the VMM (process %d) has no code"
 			       " for our calls: it is not linked with glibc or"
@@ -340,6 +425,9 @@ int inject_begin(struct inject *in, pid_t pid, struct inject_code *code,
 	rc = stop(in, err);
 	if (rc)
 		return rc;
+	rc = refuse(in, code, err);
+	if (rc)
+		return detach(in, rc);
 	in->remote.insn = code->call;
 	rc = remote_get_regs(pid, &in->regs);
 	if (!rc)
@@ -347,7 +435,7 @@ int inject_begin(struct inject *in, pid_t pid, struct inject_code *code,
 	if (!rc) {
 		regs = in->regs;
 		/* Let go now, it comes back at once. */
-		regs.rip = code->call + 2;
+		regs.rip = code->call + SYSCALL_LEN;
 		regs.rsp = in->undos;
 		regs.orig_rax = ~0ULL;
 		rc = remote_set_regs(pid, &regs);

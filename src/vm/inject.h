@@ -18,6 +18,12 @@
  * again, or, where only we could make it go on (poll(2) with a timeout), is
  * EINTR, but by inject_end() it goes on.
  *
+ * Where the VMM has seccomp filters, they are asked beforehand (process/seccomp.h)
+ * whether they allow every call that there may be, the ones of the frames
+ * included: inject_fd(), mmap(2) of shared memory without PROT_EXEC, mremap(2),
+ * munmap(2), close(2), rt_sigreturn(2), and the number -1, which is none. Others
+ * are not to be made.
+ *
  * Source of the frame's layout: arch/x86/kernel/signal_64.c and
  * arch/x86/include/uapi/asm/sigcontext.h.
  */
@@ -53,7 +59,8 @@ struct inject {
  * 0, and inject_end() has to follow; else -errno, err says in one line why and
  * what to do, and the process is as it was. -EPERM: we may not trace it, or
  * somebody else does. -ENOTSUP: it must not or cannot make calls for us (a
- * seccomp sandbox, a shadow stack, no such code in it). -ESRCH: it has ended.
+ * seccomp sandbox that forbids one, or that we may not read, a shadow stack, no
+ * such code in it). -ESRCH: it has ended.
  *
  * code: what was found the last time, and will be used again.
  */

@@ -14,6 +14,7 @@
 #include "base/num.h"
 #include "process/maps.h"
 #include "vm/backing.h"
+#include "vm/plug.h"
 #include "vm/qmp.h"
 
 #define MIB		(UINT64_C(1) << 20)
@@ -720,7 +721,9 @@ static int layout_by_qmp(struct vm *vm, const char *path, char *err)
 
 	if (rc)
 		return rc;
-	rc = ask_layout(&q, err);
+	rc = plug_any(&q.qmp) ?
+	     vm_fail(err, -EBUSY, "it has memory of devices plugged in, and is"
+		     " not asked as long as it has") : ask_layout(&q, err);
 	if (rc)
 		ram_fini(&vm->ram);
 	vm->layout = "QMP";
@@ -826,20 +829,18 @@ static bool unanswered(int rc)
 int qemu_open(struct vm *vm, const struct proc_args *args, const char *path,
 	      char err[VM_ERR_MAX])
 {
-	char *found cleanup_free = NULL, why[VM_ERR_MAX] = "";
+	char why[VM_ERR_MAX] = "";
 	int rc;
 
-	if (path)
-		return layout_by_qmp(vm, path, err);
-	found = qemu_qmp_path(vm->seen.pid, args);
-	if (found) {
-		rc = layout_by_qmp(vm, found, err);
-		if (!rc || !unanswered(rc))
+	vm->qmp = path ? strdup(path) : qemu_qmp_path(vm->seen.pid, args);
+	if (vm->qmp) {
+		rc = layout_by_qmp(vm, vm->qmp, err);
+		if (!rc || !unanswered(rc) || (path && rc != -EBUSY))
 			return rc;
 		snprintf(why, sizeof(why), "%s", err);
 	}
 	rc = layout_by_args(vm, args, err);
-	if (!found)
+	if (!vm->qmp)
 		return rc;
 	if (!rc)
 		snprintf(vm->note, VM_ERR_MAX, "its monitor was of no use, so"

@@ -39,10 +39,11 @@ bool qemu_is(pid_t pid, const struct proc_args *args);
 void qemu_see(const struct proc_args *args, struct vm_seen *seen);
 
 /*
- * qemu_open() - vm->ram, ->layout and ->note of the process vm->seen.pid
+ * qemu_open() - vm->ram, ->qmp, ->layout and ->note of the process vm->seen.pid
  *
  * path: its QMP socket, when it was named by that: then there is no other way
- * for the layout. NULL: what is found on the command line. Errors: vm_open().
+ * for the layout, unless it must not be asked (vm/plug.h). NULL: what is found
+ * on the command line. Errors: vm_open().
  */
 int qemu_open(struct vm *vm, const struct proc_args *args, const char *path,
 	      char err[VM_ERR_MAX]);

@@ -112,6 +112,7 @@ void vm_free(struct vm *vm)
 		return;
 	ram_fini(&vm->ram);
 	close_fd(&vm->pidfd);
+	free(vm->qmp);
 	free(vm);
 }
 

@@ -6,7 +6,8 @@
  * mapped from a file. To share it we need that file, and a table of which
  * guest physical addresses are where in it. Both come from the VMM itself:
  * its memory map and descriptors in /proc, its command line, and, with QEMU,
- * its monitor. Nothing is sent to the VMM that changes it.
+ * its monitor. Nothing is sent to the VMM that changes it, but where devices'
+ * memory is to be in it (window.h).
  *
  * What a VMM shows of itself was chosen by whoever started it, never by the
  * guest. So a wrong table can come from a VMM that lies, which could give its
@@ -46,6 +47,7 @@ struct vm {
 	struct vm_seen seen;
 	int pidfd;		/* owned; readable when the VMM has ended */
 	struct ram ram;		/* owned */
+	char *qmp;		/* owned: path of a QMP socket; NULL: none */
 	const char *layout;	/* who told it: "QMP", "command line", "UML" */
 	char note[VM_ERR_MAX];	/* what its user should know, or "" */
 };

@@ -2,27 +2,23 @@
 /*
  * window.h - memory of devices, in the memory of a VM (DESIGN 11)
  *
- * Theory of operation. A guest and its host share the memory of an ivshmem
- * device (wire/channel.h). What is behind the channels in it is the *window*:
- * for each mapping that a target makes of a device's memory, a part of it is
- * *overlaid* in the VMM: mapped from the device instead of the shared file, at
- * the address where the VMM has that part. So the guest's physical address
- * leads to the device's page, for any device that mmap(2) works with, and with
- * KVM and TCG alike. The VMM does that itself, made by us (inject.h).
+ * Theory of operation. There are two ways: a part of the memory that guest and
+ * host share is overlaid in the VMM (overlay.c), or QEMU is told to plug in a
+ * PCI device that has it (plug.c). Either way the guest has it at a place in the
+ * memory of a PCI device, which targets map.
  *
- * One mremap(2) over what is mapped, and one mmap(2) on the way back: there is
- * never a hole. What has been overlaid stands in a table that all processes of a
- * daemon share, from before to after it is so. Who ends takes his own away; what
- * a session leaves that was killed, the daemon takes away; what a daemon leaves,
- * the next one finds in the VMM's memory map (windows_recover()).
+ * What is there stands in a table that all processes of a daemon share, from
+ * before to after it is so. Who ends takes his own away; what a session leaves
+ * that was killed, the daemon takes away; what a daemon leaves, the next one
+ * finds (windows_recover()).
  *
  * What the guest touches and the device does not have is a signal that ends the
  * VMM. So every page of the device's is looked at before, and what can be had in
  * part is refused, as is a file, which may be cut by whoever has it. What a
  * device takes away later (a disk that shrinks) cannot be helped: the manual
  * says so. A part that the device does not let us write is mapped such that
- * nobody in the guest can write it either who has not the whole of the shared
- * memory there (guest/vmcalls.c).
+ * nobody in the guest can write it either who has not the whole of the PCI
+ * device there (guest/vmcalls.c).
  */
 #ifndef VM_WINDOW_H
 #define VM_WINDOW_H
@@ -34,11 +30,14 @@
 #include "vm/vm.h"
 
 struct windows;
+struct window_ops;
 
-/* Where it is. */
+extern const struct window_ops window_overlay, window_plug;
+
+/* The memory that is shared, which plugging does without. */
 struct window_place {
-	int fd;			/* borrowed: the shared memory; -1: none */
-	uint64_t start, end;	/* bytes in it */
+	int fd;			/* borrowed; -1: none */
+	uint64_t start, end;	/* bytes in it that are the window */
 };
 
 struct window_map {
@@ -47,21 +46,29 @@ struct window_map {
 	uint32_t id;		/* the session's own name for it */
 };
 
+/* Where the guest finds it. */
+struct window_at {
+	bool plugged;		/* in a PCI device of its own */
+	uint16_t device;	/* whose address is: bus, slot, function */
+	uint64_t at;		/* bytes in that, or in the shared memory */
+	bool written;		/* it may be */
+};
+
 /* windows_new() - an empty table, for this process and its children */
-int windows_new(struct windows **out);
+int windows_new(const struct window_ops *ops, struct windows **out);
 void windows_free(struct windows *w);	/* takes nothing away */
 
 /*
- * window_open() - overlay a part of the window; *at is where, in bytes
+ * window_open() - put a device's memory into the VM
  *
- * *written: it may be written. 0; -errno as mmap(2) of the device gives it, or,
- * with a line in err for whoever runs the daemon: -ENOMEM: the window is too
- * small; -ENODEV: this VM has none, what fd is has no memory of a device, or the
- * VMM cannot be made to map; -ENXIO: the device has less memory than that.
+ * 0; -errno as mmap(2) of the device gives it, or, with a line in err for
+ * whoever runs the daemon: -ENOMEM: there is no room for it; -ENODEV: this VM
+ * has none, what fd is has no memory of a device, or the VMM cannot be made to
+ * have it; -ENXIO: the device has less memory than that.
  */
 int window_open(struct windows *w, const struct vm *vm,
 		const struct window_place *place, const struct window_map *map,
-		uint64_t *at, bool *written, char err[VM_ERR_MAX]);
+		struct window_at *out, char err[VM_ERR_MAX]);
 
 /* window_close() - take away what this process has by that id */
 void window_close(struct windows *w, const struct vm *vm,
@@ -74,7 +81,7 @@ bool windows_has(const struct windows *w, pid_t owner);
 void windows_end(struct windows *w, const struct vm *vm,
 		 const struct window_place *place, pid_t owner);
 
-/* windows_stray() - is something overlaid that nobody of ours has? */
+/* windows_stray() - may there be something that nobody of ours has? */
 bool windows_stray(struct windows *w, const struct vm *vm,
 		   const struct window_place *place);
 

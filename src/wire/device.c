@@ -11,6 +11,9 @@
  * ignored by KVM on Intel, but counts on AMD, and write-combined stores reach
  * memory in any order, which counters after cells must not.
  *
+ * Memory of the host's devices may be ivshmem devices, too, plugged in by the
+ * daemon (vm/plug.c): they say that they have several functions, and have one.
+ *
  * /dev/mmapper of User-Mode Linux (iomem=mmapper,FILE) does not tell its size
  * and refuses a map that is larger: the daemon's header in its first page
  * tells how much there is to map.
@@ -34,6 +37,8 @@
 #define IVSHMEM_VENDOR	0x1af4u
 #define IVSHMEM_DEVICE	0x1110u
 #define DOORBELL_OFFSET	12
+#define HEADER_TYPE	0x0e	/* in the configuration space */
+#define MULTIFUNCTION	0x80
 
 static int join(char out[PATH_MAX], const char *dir, const char *name)
 {
@@ -53,14 +58,53 @@ static unsigned long number(const char *dir, const char *name)
 	return strtoul(text, NULL, 0);
 }
 
+/* Is it a function of a device that has several of them? */
+static bool says_multifunction(const char *dir)
+{
+	char path[PATH_MAX];
+	uint8_t type = 0;
+	int fd cleanup_fd = join(path, dir, "config") ? -1 :
+			    open(path, O_RDONLY | O_CLOEXEC);
+
+	return fd >= 0 && pread(fd, &type, 1, HEADER_TYPE) == 1 &&
+	       type & MULTIFUNCTION;
+}
+
+static bool has_siblings(const char *dir)
+{
+	const size_t last = strlen(dir) - 1;
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s", dir);
+	for (const char *fn = "01234567"; *fn; fn++) {
+		path[last] = *fn;
+		if (*fn != dir[last] && access(path, F_OK) == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool is_ivshmem(const char *dir)
+{
+	char path[PATH_MAX];
+	struct stat st;
+
+	return number(dir, "vendor") == IVSHMEM_VENDOR &&
+	       number(dir, "device") == IVSHMEM_DEVICE &&
+	       join(path, dir, "resource2") == 0 && stat(path, &st) == 0;
+}
+
+static bool is_plugged(const char *dir)
+{
+	return says_multifunction(dir) && !has_siblings(dir);
+}
+
 static enum device_kind kind_of(const char *dir)
 {
 	char path[PATH_MAX];
 	struct stat st;
 
-	if (number(dir, "vendor") != IVSHMEM_VENDOR ||
-	    number(dir, "device") != IVSHMEM_DEVICE ||
-	    join(path, dir, "resource2") < 0 || stat(path, &st) < 0)
+	if (!is_ivshmem(dir) || is_plugged(dir))
 		return DEVICE_NONE;
 	if (join(path, dir, "resource1") == 0 && stat(path, &st) == 0 &&
 	    st.st_size > 0)
@@ -111,8 +155,8 @@ static uint64_t size_in_header(int fd)
 	return used <= SIZE_MAX / 2 ? used : 0;
 }
 
-/* A device that nobody has enabled does not answer. */
-static void enable(const char *resource)
+/* A device that nobody has enabled does not answer. 0 or -errno. */
+static int enable(const char *resource)
 {
 	const char *slash = strrchr(resource, '/');
 	char dir[PATH_MAX], path[PATH_MAX];
@@ -122,11 +166,46 @@ static void enable(const char *resource)
 			       (int)(slash - resource), resource) >= PATH_MAX ||
 	    join(path, dir, "enable") < 0 || access(path, F_OK) < 0 ||
 	    number(dir, "enable") != 0)
-		return;
+		return 0;
 	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd >= 0 && write(fd, "1", 1) < 0) {
-		/* Then what is read there will say so. */
-	}
+	return fd >= 0 && write(fd, "1", 1) == 1 ? 0 : -errno;
+}
+
+/*
+ * Files of what a device has are made when the kernel has given it addresses; what
+ * it has no room for has none.
+ */
+static bool has_no_room(const char *dir)
+{
+	char *text cleanup_free = NULL;
+	char path[PATH_MAX];
+	const char *line;
+
+	if (join(path, dir, "resource0") < 0 || access(path, F_OK) < 0 ||
+	    join(path, dir, "resource") < 0 ||
+	    fd_read_all(path, PAGE_BYTES, &text) < 0)
+		return false;
+	line = strchr(text, '\n');
+	line = line ? strchr(line + 1, '\n') : NULL;
+	return line && strtoull(line + 1, NULL, 0) == 0;
+}
+
+int device_plugged(const char *pci, uint32_t address, uint64_t bytes,
+		   char path[PATH_MAX])
+{
+	char name[32], dir[PATH_MAX];
+	struct stat st;
+
+	snprintf(name, sizeof(name), "0000:%02x:%02x.%x", address >> 8 & 0xff,
+		 address >> 3 & 0x1f, address & 7);
+	if (join(dir, pci, name) < 0 || join(path, dir, "resource2") < 0)
+		return -ENAMETOOLONG;
+	if (stat(path, &st) < 0)
+		return has_no_room(dir) ? -ENOMEM : -EAGAIN;
+	if (!is_ivshmem(dir) || !is_plugged(dir) ||
+	    (uint64_t)st.st_size < bytes)
+		return -ENODEV;
+	return enable(path);
 }
 
 int device_map(const char *path, void **shm, size_t *size)
@@ -140,8 +219,9 @@ int device_map(const char *path, void **shm, size_t *size)
 		return -errno;
 	if (!S_ISREG(st.st_mode) && !S_ISCHR(st.st_mode))
 		return -EINVAL;
+	/* Where it fails, what is read there will say so. */
 	if (S_ISREG(st.st_mode))
-		enable(path);
+		(void)enable(path);
 	bytes = S_ISCHR(st.st_mode) ? page_up(size_in_header(fd)) :
 				      (uint64_t)st.st_size;
 	if (bytes < SHM_HEADER_BYTES)

@@ -25,11 +25,25 @@ struct device {
 /*
  * device_find() - an ivshmem device below pci, or else mmapper
  *
+ * Not one that was plugged in to show a device's memory: what that begins with is
+ * no daemon's word.
+ *
  * pci, mmapper: DEVICE_PCI and DEVICE_MMAPPER (others: for tests). want: the
  * kind of PCI device; DEVICE_NONE: any, one with a doorbell before a plain one.
  */
 void device_find(const char *pci, const char *mmapper, enum device_kind want,
 		 struct device *out);
+
+/*
+ * device_plugged() - the memory of one that was plugged in for a mapping
+ *
+ * pci: as above. address: bus << 8 | slot << 3 | function. 0: path is a file to
+ * map its memory from, of `bytes` at least. -EAGAIN: the kernel has not found it
+ * yet. -ENODEV: it is something else. -ENOMEM: the kernel has no room for it.
+ * Others: it cannot be enabled.
+ */
+int device_plugged(const char *pci, uint32_t address, uint64_t bytes,
+		   char path[PATH_MAX]);
 
 /*
  * device_map() - all of the shared memory in a file, or in a device

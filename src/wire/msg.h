@@ -16,10 +16,11 @@
 #include <stdint.h>
 
 #define MSG_MAGIC	0x776f6473u	/* "sdow" */
-#define MSG_VERSION	1u
+#define MSG_VERSION	2u
 #define MSG_RULE_MAX	3072
 #define MSG_TEXT_MAX	MSG_RULE_MAX
 #define MSG_EXTENTS_MAX	64
+#define MSG_PLUGGED	0x10000u	/* | bus << 8 | slot << 3 | function */
 
 enum msg_type {
 	MSG_HELLO = 1,		/* + descriptor of guest RAM (arena) */
@@ -173,13 +174,16 @@ struct msg {
 						 * shadows see it; WINDOW: its
 						 * first page */
 			uint32_t flags;		/* WINDOW: EXTENT_READ, ... */
-			uint32_t pad;
+			uint32_t device;	/* WINDOW: MSG_PLUGGED and the
+						 * address of what has those
+						 * pages, or 0: the memory that
+						 * is shared has */
 		} reply;
 		struct {
 			int32_t error;
 			uint32_t value;
 			uint32_t flags;
-			uint32_t pad;
+			uint32_t device;
 			char text[MSG_TEXT_MAX];
 		} reply_text;
 		struct {

@@ -5,11 +5,13 @@
  * The process compares all that it has in registers, in its red zone and in its
  * signal state with what it put there, again and again, in loops and in calls
  * that are interrupted. Whoever makes it call is killed at every step, and at
- * any moment.
+ * any moment. Then it is one with seccomp filters.
  */
 #include <cpuid.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdint.h>
@@ -229,15 +231,50 @@ static struct seen *seen;
 static pid_t victim;
 static struct inject_code code;
 
-static void start(void)
+/* Of these calls the first filter says one thing, of others that they may be. */
+#define FILTER_CALLS	8
+
+static void install(const int *calls, uint32_t action)
+{
+	struct sock_filter v[2 * FILTER_CALLS + 2] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+			 offsetof(struct seccomp_data, nr)),
+	};
+	struct sock_fprog prog = { 1, v };
+
+	for (; *calls; calls++) {
+		v[prog.len++] = (struct sock_filter)BPF_JUMP(
+			BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)*calls, 0, 1);
+		v[prog.len++] = (struct sock_filter)BPF_STMT(
+			BPF_RET | BPF_K, action);
+	}
+	v[prog.len++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K,
+						     SECCOMP_RET_ALLOW);
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) < 0)
+		_exit(1);
+}
+
+/* calls: as install() takes them; NULL: no filter */
+static void start(const int *calls, uint32_t action)
 {
 	seen = mmap(NULL, 4096, PROT_READ | PROT_WRITE,
 		    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	seen->page = (uintptr_t)mmap(NULL, 4096, PROT_READ | PROT_WRITE,
 				     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	victim = fork();
-	if (victim == 0)
+	if (victim == 0) {
+		if (calls)
+			install(calls, action);
 		live(seen);
+	}
+}
+
+static void end(void)
+{
+	kill(victim, SIGKILL);
+	waitpid(victim, NULL, 0);
+	munmap(seen, 4096);
 }
 
 static void nap(long us)
@@ -411,18 +448,104 @@ static void test_refused(void)
 	ok(lives(), "which goes on");
 }
 
+/* As QEMU's: what it forbids ends it, and is none of ours. */
+static void test_sandboxed(int fd)
+{
+	static const int others[] = { SYS_execve, SYS_fork, SYS_vfork,
+				      SYS_ptrace, SYS_setpriority, 0 };
+	bool good = true;
+
+	start(others, SECCOMP_RET_KILL_PROCESS);
+	test_maps(fd);
+	for (int step = 0; step < 4 && good; step++) {
+		kill_round(fd, step, 0);
+		good = lives();
+	}
+	ok(good, "and whoever makes it call may end at every step");
+	end();
+}
+
+/* Every call of ours that a filter has something against. */
+static void test_forbidden(void)
+{
+	static const struct {
+		int calls[2];
+		const char *name;
+	} cases[] = {
+		{ { SYS_mmap }, "mmap" }, { { SYS_mremap }, "mremap" },
+		{ { SYS_munmap }, "munmap" }, { { SYS_close }, "close" },
+		{ { SYS_socketpair }, "socketpair" },
+		{ { SYS_recvmsg }, "recvmsg" },
+		{ { SYS_rt_sigreturn }, "rt_sigreturn" },
+		{ { -1 }, "number -1" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		char err[VM_ERR_MAX] = "", want[64];
+		struct inject in;
+		const pid_t pid = fork();
+
+		if (pid == 0) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			install(cases[i].calls, SECCOMP_RET_ERRNO | EPERM);
+			for (;;)
+				pause();
+		}
+		nap(50000);
+		snprintf(want, sizeof(want), "forbids %s, which", cases[i].name);
+		if (!okf(inject_begin(&in, pid, &code, err) == -ENOTSUP &&
+			 strstr(err, want) && strstr(err, "ERRNO (EPERM)") &&
+			 strstr(err, "-sandbox off"),
+			 "a sandbox that forbids %s is named", cases[i].name))
+			printf("# %s\n", err);
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+	}
+}
+
+/* Who is not root can find out nothing, and says so. */
+static void test_unread(void)
+{
+	static const int others[] = { SYS_ptrace, 0 };
+	int status = 1;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		char err[VM_ERR_MAX] = "";
+		struct inject in;
+
+		if (setresuid(65534, 65534, 65534) < 0)
+			_exit(2);
+		prctl(PR_SET_DUMPABLE, 1);
+		start(others, SECCOMP_RET_KILL_PROCESS);
+		nap(50000);
+		code = (struct inject_code){ 0 };
+		_exit(inject_begin(&in, victim, &code, err) == -ENOTSUP &&
+		      strstr(err, "told to root only") ? 0 : 1);
+	}
+	waitpid(pid, &status, 0);
+	ok(status == 0, "an ordinary user is told that root could find out");
+}
+
 int main(void)
 {
 	int fd = memfd_create("test", MFD_CLOEXEC);
 
 	if (fd < 0 || ftruncate(fd, 4096) < 0 || pwrite(fd, "file", 4, 0) != 4)
 		return 1;
-	start();
+	start(NULL, 0);
 	test_maps(fd);
 	test_often(fd);
 	test_killed(fd);
 	test_killed_any(fd);
 	test_refused();
-	kill(victim, SIGKILL);
+	end();
+	if (geteuid() != 0) {
+		ok(true, "filters are read # SKIP only root may");
+		return tap_end();
+	}
+	test_sandboxed(fd);
+	test_forbidden();
+	test_unread();
 	return tap_end();
 }

@@ -773,6 +773,57 @@ static void put_device(const char *pci, const char *at, const char *vendor,
 		put(in, "resource1", "msix");
 }
 
+/* As the daemon plugs them in: several functions, it says. */
+static void say_multifunction(const char *pci, const char *at)
+{
+	static const uint8_t config[16] = { [14] = 0x80 };
+	char path[256];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s/config", pci, at);
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0 || write(fd, config, sizeof(config)) < 0)
+		abort();
+	close(fd);
+}
+
+static void test_plugged(void)
+{
+	const char *pci = file("plugged"), *none = file("no-such");
+	char path[PATH_MAX];
+	struct device dev;
+	bool good;
+
+	mkdir(pci, 0700);
+	put_device(pci, "0000:02:03.0", "0x1af4\n", "0x1110\n", false);
+	ok(device_plugged(pci, 0x218, 1, path) == -ENODEV,
+	   "the memory that is shared is not what was plugged in");
+	say_multifunction(pci, "0000:02:03.0");
+	device_find(pci, none, DEVICE_NONE, &dev);
+	ok(dev.kind == DEVICE_NONE,
+	   "what was plugged in is not the memory that is shared");
+	ok(device_plugged(pci, 0x218, 1, path) == 0 &&
+	   strstr(path, "0000:02:03.0/resource2"), "it is at its address");
+	ok(device_plugged(pci, 0x218, 1 << 20, path) == -ENODEV,
+	   "and as large as is asked for");
+	ok(device_plugged(pci, 0x220, 1, path) == -EAGAIN,
+	   "what is not there may yet come");
+	put_device(pci, "0000:02:03.5", "0x1af4\n", "0x1000\n", false);
+	device_find(pci, none, DEVICE_NONE, &dev);
+	good = device_plugged(pci, 0x218, 1, path) == -ENODEV;
+	ok(good && dev.kind == DEVICE_PLAIN,
+	   "one that has other functions was not plugged in by us");
+	put_device(pci, "0000:01:00.0", "0x1af4\n", "0x1110\n", false);
+	snprintf(path, sizeof(path), "%s/0000:01:00.0/resource2", pci);
+	unlink(path);
+	put(pci, "0000:01:00.0/resource", "0x1 0x2 0x3\n0x0 0x0 0x0\n"
+					  "0x0 0x0 0x0\n");
+	good = device_plugged(pci, 0x100, 1, path) == -EAGAIN;
+	put(pci, "0000:01:00.0/resource0", "registers");
+	ok(good && device_plugged(pci, 0x100, 1, path) == -ENOMEM,
+	   "what the kernel has no room for is told from what it has not found");
+}
+
 static void test_device(void)
 {
 	const char *pci = file("pci"), *none = file("no-such");
@@ -963,6 +1014,7 @@ int main(void)
 	test_twins(file("twins"));
 	test_seal();
 	test_device();
+	test_plugged();
 	ok(long_end(&killed, ping_once), "a killed guest's channel comes free");
 	ok(long_end(&garbage, ask), "so do channels full of garbage");
 	ok(long_end(&fuzz, ask), "after the random bytes all is well again");

@@ -328,6 +328,27 @@ static void once(void)
 	check(false, "exec: %s", strerror(errno));
 }
 
+/* So many at once, each of one page. */
+static void several(void)
+{
+	const size_t n = number("VICTIM_BLOCK_MAPS", 2);
+	int fd = open_block();
+	uint8_t *p[64], byte;
+
+	check(n <= 64, "more than 64");
+	for (size_t i = 0; i < n; i++) {
+		p[i] = map_fd(fd, NULL, 1, (off_t)(i * PAGE), MAP_SHARED);
+		p[i][0] = (uint8_t)('a' + i);
+	}
+	for (size_t i = 0; i < n; i++) {
+		same(p[i][0], 'a' + i);
+		same(pread(fd, &byte, 1, (off_t)(i * PAGE)), 1);
+		same(byte, 'a' + i);
+		sys(munmap(p[i], PAGE));
+	}
+	sys(close(fd));
+}
+
 /* Until somebody ends it. */
 static void for_ever(void)
 {
@@ -455,7 +476,7 @@ int main(int argc, char **argv)
 		CASE(shares), CASE(lives), CASE(inherited), CASE(calls),
 		CASE(read_only), CASE(again), CASE(descriptor), CASE(forks),
 		CASE(alone), CASE(zeros), CASE(once), CASE(live), CASE(stress),
-		CASE(for_ever),
+		CASE(for_ever), CASE(several),
 	};
 
 	return VICTIM_MAIN(argc, argv, cases);
