@@ -179,6 +179,10 @@ int executor_new(struct tracer *tr, struct proc *p, int index, uint32_t seq)
 	m.thread.slot = memory_slot(&tr->memory, index);
 	m.thread.seq = seq;
 	m.thread.slot_gpa = slot_gpa(tr, p->mm, m.thread.slot);
+	/* Of a process that is being killed nothing can be looked at; who does
+	 * not know the slot can never wake who sleeps on it. */
+	if (tracer_in_vm(tr) && !m.thread.slot_gpa)
+		return -EIO;
 	err = client_request(&tr->client, &m, -1, NULL);
 	if (!err)
 		tr->stats.executors++;
