@@ -55,6 +55,10 @@ kvm() {
 	kvm forked
 }
 
+@test "/dev/kvm writes where nobody has touched memory" {
+	kvm far_memory
+}
+
 # bats test_tags=not-uml
 @test "/dev/kvm says of bad arguments what it says natively" {
 	"$VICTIMS/kvm" "$NATIVEDIR" refusals

@@ -103,6 +103,7 @@ struct mm {
 	struct stub_ctl *ctl;	/* owned mapping of the first of them */
 	struct patches patches;
 	struct mm_view fresh;	/* in a VM: ranges to be looked at */
+	bool whole;		/* in a VM: want_whole() has nothing to do */
 	bool writes_files;	/* in a VM: by mappings, or has done so */
 	struct pin *pins;	/* in a VM: owned, sorted, disjoint */
 	size_t npins, pins_cap;

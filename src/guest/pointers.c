@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -132,6 +133,10 @@ static bool visit_nested(const struct visit *v, struct task *t,
 	case SYS_epoll_wait:
 		visit_range(v, a[1], min_u64(a[2], 1 << 20) *
 			    sizeof(struct epoll_event), true);
+		return true;
+	case SYS_ioctl:		/* a number, or what the request says */
+		visit_range(v, a[2], a[2] < PAGE_BYTES ? 0 :
+			    _IOC_SIZE((uint32_t)a[1]) ? : STUB_STRUCT, true);
 		return true;
 	case NR_SETXATTRAT:
 	case NR_GETXATTRAT:

@@ -36,12 +36,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysinfo.h>
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -57,6 +59,10 @@
 #include "wire/calls.h"
 #include "wire/device.h"
 
+/* Up to which a private mapping is made present before an ioctl; at a time, up to
+ * this part of the machine's memory. */
+#define WHOLE_MAX	(64ULL << 20)
+#define WHOLE_PART	4
 /* What is made present around a pointer into a mapping that is too large. */
 #define CHUNK		(64ULL << 10)
 #define HUGE_PAGE	(2ULL << 20)
@@ -71,6 +77,7 @@ static void note(struct mm *mm, uint64_t start, uint64_t end)
 {
 	stub_forget_range(mm->ctl, start, end);
 	mm_view_add(&mm->fresh, start, end);
+	mm->whole = false;
 }
 
 /* --- regions that go ----------------------------------------------------- */
@@ -1142,6 +1149,7 @@ static int keep_budget(struct settling *st)
 		if (forward_uses(tr, mm, at))
 			continue;
 		cold[cut++] = cold[i];
+		mm->whole = false;
 		gone += regions_in(mm, at.start, at.end);
 		err = remove_regions(tr, mm, at);
 	}
@@ -1173,6 +1181,45 @@ static void want(void *ctx, struct range at, bool written)
 	stamp_pins(st->s.t->proc->mm, at);
 }
 
+/* Those of terminals point to nothing that points on, and everybody makes them. */
+static bool may_point_far(const struct forward_call *call)
+{
+	return call->nr == SYS_ioctl && call->args[2] >= PAGE_BYTES &&
+	       _IOC_TYPE((uint32_t)call->args[1]) != 'T';
+}
+
+/*
+ * What an ioctl points to, its request alone knows, and nobody asks it: any
+ * memory may be meant, even such that nobody has touched. So all of it is made
+ * present, but for mappings that are larger than a program fills, and as long
+ * as that is not too much of the machine's.
+ */
+static void want_whole(struct settling *st)
+{
+	struct mm *mm = st->s.t->proc->mm;
+	struct sysinfo info = { 0 };
+	uint64_t room;
+
+	if (mm->whole || st->err)
+		return;
+	sysinfo(&info);
+	room = info.totalram * info.mem_unit / WHOLE_PART;
+	st->err = settle_begin(st);
+	for (size_t i = 0; i < st->s.maps.n && !st->err; i++) {
+		const struct map_line *line = &st->s.maps.v[i];
+
+		if (line->ino || line->shared || !(line->prot & PROT_WRITE) ||
+		    line->end - line->start > min_u64(WHOLE_MAX, room))
+			continue;
+		stamp_pins(mm, (struct range){ line->start, line->end });
+		if (covered(mm, line->start, line->end))
+			continue;
+		room -= line->end - line->start;
+		st->err = settle_range(&st->s, line->start, line->end, true);
+	}
+	mm->whole = !st->err;
+}
+
 static int pagemap_settle(struct tracer *tr, struct task *t,
 			  const struct forward_call *call)
 {
@@ -1190,6 +1237,8 @@ static int pagemap_settle(struct tracer *tr, struct task *t,
 		want(&st, lanes, true);
 	if (call)
 		visit_pointers(&(struct visit){ want, &st }, t, call);
+	if (call && may_point_far(call))
+		want_whole(&st);
 	if (!st.err)
 		st.err = keep_budget(&st);
 	settle_end(&st);

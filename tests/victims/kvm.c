@@ -339,12 +339,41 @@ static void refusals(void)
 	sys(close(kvm));
 }
 
+/* What is far behind the request's structure, and whose page nobody has touched. */
+static void *asks_far(void *arg)
+{
+	const size_t len = 48UL << 20;
+	const uint32_t n = 256;
+	uint8_t *far = map(len, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	struct kvm_cpuid2 *id = (void *)(far + (40UL << 20) + (64UL << 10) -
+					 sizeof(*id));
+	const int fd = open_kvm();
+
+	id->nent = n;
+	sys(ioctl(fd, KVM_GET_SUPPORTED_CPUID, id));
+	check(id->nent > 0 && id->nent < n, "%u leaves", id->nent);
+	same(id->entries[0].function, 0);
+	sys(close(fd));
+	sys(munmap(far, len));
+	return arg;
+}
+
+static void far_memory(void)
+{
+	pthread_t thread;
+
+	for (int i = 0; i < 2; i++) {
+		same(pthread_create(&thread, NULL, asks_far, NULL), 0);
+		same(pthread_join(thread, NULL), 0);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	static const struct victim_case cases[] = {
 		CASE(adds), CASE(counts), CASE(interrupted), CASE(beside),
 		CASE(made_again), CASE(beside_opens), CASE(forked),
-		CASE(refusals), CASE(rings),
+		CASE(refusals), CASE(far_memory), CASE(rings),
 	};
 
 	return VICTIM_MAIN(argc, argv, cases);
