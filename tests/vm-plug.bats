@@ -5,9 +5,10 @@
 
 # What is in single quotes is for the guest's shell; bats sets output; a test is a
 # process of its own.
-# shellcheck disable=SC2016,SC2030,SC2031,SC2154
+# shellcheck disable=SC2016,SC2030,SC2031,SC2034,SC2154
 
 load helpers
+load devmachine
 
 # Four slots: so many mappings at a time.
 PORTS=()
@@ -16,72 +17,15 @@ for i in 1 2 3 4; do
 done
 
 setup_file() {
-	BUILD=$(cd "${BUILD:-$BATS_TEST_DIRNAME/../build}" && pwd)
-	VM=$BATS_TEST_DIRNAME/vm
-	DS_VM_DIR=$(mktemp -d /tmp/ds-plug.XXXXXX)
-	chmod 755 "$DS_VM_DIR"
-	export BUILD VM DS_VM_DIR
-	"$VM/kernels.sh"
+	dev_dir
 	# A monitor serves one at a time: the second one is the tests' own.
-	"$VM/vm.sh" start qemu --name "plug-$$" --mem 512M -- "${PORTS[@]}" \
-		-qmp "unix:$DS_VM_DIR/qmp2,server=on,wait=off" 3>&-
-}
-
-teardown_file() {
-	"$VM/vm.sh" stop
-	rm -rf "$DS_VM_DIR"
+	dev_machine "${PORTS[@]}" -qmp "unix:$DS_VM_DIR/qmp2,server=on,wait=off"
 }
 
 setup() {
-	common_setup
-	[ "$(id -u)" -eq 0 ] || skip "only root has loop devices"
-	[ -e /dev/loop-control ] || skip "this machine has no loop devices"
-	truncate -s 8M "$TESTDIR/disk"
-	LOOP=$(losetup -f --show "$TESTDIR/disk")
-	VMM=$(cat "$DS_VM_DIR/vmm.pid")
-	ERR=$TESTDIR/err
-	WINDOW=qmp
-}
-
-teardown() {
-	kill_daemon TERM
-	[ -z "${LOOP:-}" ] || losetup -d "$LOOP"
-	common_teardown
-}
-
-# kill_daemon SIGNAL
-kill_daemon() {
-	[ -z "${DAEMON:-}" ] || kill -s "$1" "$DAEMON" 2>/dev/null || true
-	[ -z "${DAEMON:-}" ] || wait "$DAEMON" 2>/dev/null || true
-	DAEMON=
-}
-
-# a_daemon [ARG]... - for the machine, until teardown
-a_daemon() {
-	DS_TEST_MARK=$DS_MARK "$DARKSHADOW" host --vm "pid:$VMM" \
-		--transport "shm:$DS_VM_DIR/shm" --window "$WINDOW" \
-		--allow "path:$GUEST=$HOSTDIR" \
-		--allow "dev:/dev/ds-block=$LOOP" "$@" \
-		>>"$TESTDIR/daemon.log" 2>&1 3>&- &
-	DAEMON=$!
-}
-
-guest() {
-	timeout --foreground -k 10 "$DS_TEST_TIMEOUT" "$VM/guest" "$@" 3>&-
-}
-
-# in_guest CMD... - `darkshadow run` there, with all that the daemon allows
-in_guest() {
-	VICTIM_SHADOWED=1 VICTIM_BLOCK=${BLOCK:-/dev/ds-block} VICTIM_SLOW=100 \
-		guest "$DS_STATIC" run --transport shm -- "$@"
-}
-
-# plugged - QEMU has mapped a device, just now
-plugged() {
-	# Shared, and neither its RAM nor what it shares with the daemon. (The
-	# name of a device is gone with the mount namespace of its shadow.)
-	awk '$2 ~ /s$/ && $6 !~ /memfd|shm$/ { found = 1 }
-		END { exit !found }' "/proc/$VMM/maps"
+	dev_setup
+	DAEMON_ARGS=(--window qmp)
+	SLOW=100
 }
 
 # a_live - a target runs the victim's `live`, and has mapped the device
@@ -98,10 +42,6 @@ seen() {
 	[ "$(dd if="$LOOP" bs=1 skip=4 count=1 status=none | od -An -tx1)" = " 01" ]
 }
 
-none_plugged() {
-	! plugged
-}
-
 # no_devices - nor has the guest any such PCI device
 no_devices() {
 	[ "$(guest sh -c 'grep -l 0x1110 /sys/bus/pci/devices/*/device | wc -l')" -eq 1 ]
@@ -110,7 +50,7 @@ no_devices() {
 @test "what is written by a mapping is read by a call, and the other way round" {
 	a_daemon
 	in_guest "$VICTIMS/devmap" "$GUEST" shares
-	eventually none_plugged
+	eventually none_mapped
 	no_devices
 }
 
@@ -121,18 +61,18 @@ no_devices() {
 	in_guest "$VICTIMS/devmap" "$GUEST" calls
 	in_guest "$VICTIMS/devmap" "$GUEST" read_only
 	in_guest "$VICTIMS/devmap" "$GUEST" again
-	eventually none_plugged
+	eventually none_mapped
 }
 
 @test "what has been mapped is given back by exec and exit, and by its end" {
 	a_daemon
 	in_guest "$VICTIMS/devmap" "$GUEST" once
-	eventually none_plugged
+	eventually none_mapped
 	[ "$(head -c 5 "$LOOP")" = hello ]
 	a_live
 	guest pkill -KILL -x devmap
 	wait "$LIVE" || true
-	eventually none_plugged
+	eventually none_mapped
 	no_devices
 }
 
@@ -142,7 +82,7 @@ no_devices() {
 	run -0 "$DARKSHADOW" vms 3>&-
 	guest pkill -KILL -x devmap
 	wait "$LIVE" || true
-	eventually none_plugged
+	eventually none_mapped
 }
 
 @test "a word that the host counts up is seen live, and what the guest writes is, too" {
@@ -170,7 +110,7 @@ no_devices() {
 	[ "$status" -eq 1 ]
 	[[ $output == *"Cannot allocate memory"* ]]
 	[[ $output == *"no place left to plug a device in"*"pcie-root-port"* ]]
-	eventually none_plugged
+	eventually none_mapped
 }
 
 @test "more than the device has, or than a power of two of it: ENXIO" {
@@ -192,7 +132,7 @@ no_devices() {
 	VMM=$(cat "$DS_VM_DIR/vmm.pid")
 	a_daemon
 	VICTIM_PAGES=1 VICTIM_FIRST=2047 run in_guest "$VICTIMS/devmap" "$GUEST" once
-	eventually none_plugged
+	eventually none_mapped
 	kill_daemon TERM
 	"$VM/vm.sh" stop
 	[ "$status" -eq 1 ]
@@ -237,7 +177,7 @@ no_devices() {
 	VMM=$(cat "$DS_VM_DIR/vmm.pid")
 	a_daemon
 	in_guest "$VICTIMS/devmap" "$GUEST" lives
-	eventually none_plugged
+	eventually none_mapped
 	kill_daemon TERM
 	"$VM/vm.sh" stop
 }
@@ -277,7 +217,7 @@ time.sleep(600)' "$DS_VM_DIR/qmp" >"$TESTDIR/greeted" 3>&- &
 	pkill -KILL -P "$DAEMON" -x darkshadow
 	wait "$LIVE" || status=$?
 	[ "${status:-0}" -eq 137 ]
-	eventually none_plugged
+	eventually none_mapped
 	in_guest "$VICTIMS/devmap" "$GUEST" shares
 	no_devices
 }
@@ -290,9 +230,9 @@ time.sleep(600)' "$DS_VM_DIR/qmp" >"$TESTDIR/greeted" 3>&- &
 	a_live
 	kill_daemons
 	wait "$LIVE" || true
-	plugged
+	device_mapped
 	a_daemon
-	eventually none_plugged
+	eventually none_mapped
 	kill_daemon TERM
 	for ((round = 0; round < ${ROUNDS:-8}; round++)); do
 		rm -rf "${HOSTDIR:?}"/*
@@ -308,7 +248,7 @@ time.sleep(600)' "$DS_VM_DIR/qmp" >"$TESTDIR/greeted" 3>&- &
 	done
 	a_daemon
 	in_guest "$VICTIMS/devmap" "$GUEST" shares
-	eventually none_plugged
+	eventually none_mapped
 	no_devices
 	nothing_named
 }

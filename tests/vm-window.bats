@@ -5,93 +5,33 @@
 
 # What is in single quotes is for the guest's shell; bats sets output; a test is a
 # process of its own.
-# shellcheck disable=SC2016,SC2030,SC2031,SC2154
+# shellcheck disable=SC2016,SC2030,SC2031,SC2034,SC2154
 
 load helpers
+load devmachine
 
 setup_file() {
-	BUILD=$(cd "${BUILD:-$BATS_TEST_DIRNAME/../build}" && pwd)
-	VM=$BATS_TEST_DIRNAME/vm
-	DS_VM_DIR=$(mktemp -d /tmp/ds-window.XXXXXX)
-	chmod 755 "$DS_VM_DIR"
-	export BUILD VM DS_VM_DIR
-	"$VM/kernels.sh"
-	"$VM/vm.sh" start qemu --name "window-$$" --mem 512M 3>&-
-}
-
-teardown_file() {
-	"$VM/vm.sh" stop
-	rm -rf "$DS_VM_DIR"
+	dev_dir
+	dev_machine
 }
 
 setup() {
-	common_setup
-	[ "$(id -u)" -eq 0 ] || skip "only root has loop devices"
-	[ -e /dev/loop-control ] || skip "this machine has no loop devices"
-	truncate -s 8M "$TESTDIR/disk"
-	LOOP=$(losetup -f --show "$TESTDIR/disk")
-	VMM=$(cat "$DS_VM_DIR/vmm.pid")
-	ERR=$TESTDIR/err
-	DAEMON_BY=()
-}
-
-teardown() {
-	kill_daemon TERM
-	[ -z "${LOOP:-}" ] || losetup -d "$LOOP"
-	common_teardown
-}
-
-# kill_daemon SIGNAL
-kill_daemon() {
-	[ -z "${DAEMON:-}" ] || kill -s "$1" "$DAEMON" 2>/dev/null || true
-	[ -z "${DAEMON:-}" ] || wait "$DAEMON" 2>/dev/null || true
-	DAEMON=
-}
-
-# a_daemon - for the machine, until teardown; DAEMON_BY: what starts it
-a_daemon() {
-	DS_TEST_MARK=$DS_MARK "${DAEMON_BY[@]}" "$DARKSHADOW" host \
-		--vm "pid:$VMM" --transport "shm:$DS_VM_DIR/shm" \
-		--allow "path:$GUEST=$HOSTDIR" \
-		--allow "dev:/dev/ds-block=$LOOP" \
-		>>"$TESTDIR/daemon.log" 2>&1 3>&- &
-	DAEMON=$!
-}
-
-guest() {
-	timeout --foreground -k 10 "$DS_TEST_TIMEOUT" "$VM/guest" "$@" 3>&-
-}
-
-# in_guest CMD... - `darkshadow run` there, with all that the daemon allows
-in_guest() {
-	VICTIM_SHADOWED=1 VICTIM_BLOCK=${BLOCK:-/dev/ds-block} VICTIM_SLOW=10 \
-		guest "$DS_STATIC" run --transport shm -- "$@"
-}
-
-# overlaid - what of the machine's memory is a device's just now
-overlaid() {
-	# Shared, and neither its RAM nor what it shares with the daemon. (The
-	# name of a device is gone with the mount namespace of its shadow.)
-	awk '$2 ~ /s$/ && $6 !~ /memfd|shm$/ { found = 1 }
-		END { exit !found }' "/proc/$VMM/maps"
-}
-
-none_overlaid() {
-	! overlaid
+	dev_setup
+	SLOW=10
 }
 
 @test "what has been mapped is given back: by munmap, exec and exit, and by its end" {
 	a_daemon
 	in_guest "$VICTIMS/devmap" "$GUEST" again
-	none_overlaid
+	none_mapped
 	in_guest "$VICTIMS/devmap" "$GUEST" once
-	eventually none_overlaid
+	eventually none_mapped
 	[ "$(head -c 5 "$LOOP")" = hello ]
 	in_guest "$VICTIMS/devmap" "$GUEST" for_ever >"$ERR" 2>&1 &
-	eventually overlaid
+	eventually device_mapped
 	guest pkill -KILL -x devmap
 	wait "$!" || true
-	eventually none_overlaid
+	eventually none_mapped
 	in_guest "$VICTIMS/devmap" "$GUEST" shares
 }
 
@@ -150,12 +90,12 @@ none_overlaid() {
 @test "the process of a session is killed: what it had is given back, and what mapped it is killed" {
 	a_daemon
 	in_guest "$VICTIMS/devmap" "$GUEST" live >"$ERR" 2>&1 &
-	eventually overlaid
+	eventually device_mapped
 	pkill -KILL -P "$DAEMON" -x darkshadow
 	wait "$!" || status=$?
 	[ "${status:-0}" -eq 137 ]
 	grep -q "has mapped memory of devices.*is killed" "$ERR"
-	eventually none_overlaid
+	eventually none_mapped
 	in_guest "$VICTIMS/devmap" "$GUEST" shares
 }
 
@@ -165,12 +105,12 @@ none_overlaid() {
 	# Something is left for certain where it stays mapped.
 	a_daemon
 	in_guest "$VICTIMS/devmap" "$GUEST" live >"$ERR" 2>&1 &
-	eventually overlaid
+	eventually device_mapped
 	kill_daemons
 	wait "$!" || true
-	overlaid
+	device_mapped
 	a_daemon
-	eventually none_overlaid
+	eventually none_mapped
 	kill_daemon TERM
 	for ((round = 0; round < ${ROUNDS:-12}; round++)); do
 		rm -rf "${HOSTDIR:?}"/*
@@ -186,7 +126,7 @@ none_overlaid() {
 	done
 	a_daemon
 	in_guest "$VICTIMS/devmap" "$GUEST" shares
-	none_overlaid
+	none_mapped
 }
 
 begun() {
