@@ -25,7 +25,8 @@ PKGS	:= capstone jansson
 CFLAGS	?= -O2 -g
 WARN	:= -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	   -Wformat=2 -Wvla -Wundef $(if $(WERROR),-Werror)
-SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer)
+# What a check for NULL reports goes on, and gcc then warns of what follows.
+SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -Wno-nonnull)
 STD	:= -std=gnu11 -D_GNU_SOURCE -DDARKSHADOW_VERSION='"$(VERSION)"'
 INC	:= -I. -Isrc $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 LIBS	= $(shell pkg-config $(if $(STATIC),--static) --libs $(PKGS)) -lm
