@@ -584,22 +584,6 @@ static bool aims_at_capsule(const struct task *t, uint64_t nr,
 	return false;
 }
 
-/* The thread waits in the gate for what has been published. */
-static void enter_gate(struct tracer *tr, struct task *t, then_fn then)
-{
-	struct user_regs_struct regs = t->regs;
-	struct slot *s = t->pending.slot;
-
-	t->then = then;
-	/* A lane is ours to let go. */
-	s->post = s != t->slot || then || tr->trace || tr->want_stats ||
-		  t->remote.masked || t->proc->mm->writes_files;
-	t->in_gate = true;
-	task_wait_regs(t, &regs);
-	remote_set_regs(t->tid, &regs);
-	ptrace(PTRACE_CONT, t->tid, NULL, NULL);
-}
-
 /* What it goes on with when the gate lets it go by itself. */
 static void save_regs(struct task *t)
 {
@@ -618,6 +602,23 @@ static void save_regs(struct task *t)
 	s->flags = (t->regs.eflags & 0xff) << 8 | (t->regs.eflags >> 11 & 1);
 	s->site = 0;
 	s->stage = STAGE_NONE;
+}
+
+/* The thread waits in the gate for what has been published. */
+static void enter_gate(struct tracer *tr, struct task *t, then_fn then)
+{
+	struct user_regs_struct regs = t->regs;
+	struct slot *s = t->pending.slot;
+
+	save_regs(t);
+	t->then = then;
+	/* A lane is ours to let go. */
+	s->post = s != t->slot || then || tr->trace || tr->want_stats ||
+		  t->remote.masked || t->proc->mm->writes_files;
+	t->in_gate = true;
+	task_wait_regs(t, &regs);
+	remote_set_regs(t->tid, &regs);
+	ptrace(PTRACE_CONT, t->tid, NULL, NULL);
 }
 
 void task_forward(struct tracer *tr, struct task *t, uint32_t op, uint64_t nr,
@@ -645,7 +646,6 @@ void task_forward(struct tracer *tr, struct task *t, uint32_t op, uint64_t nr,
 			task_return(tr, t, err);
 		return;
 	}
-	save_regs(t);
 	t->cancelled = false;
 	tr->stats.forwarded++;
 	if (tr->trace || tr->want_stats)
@@ -694,7 +694,6 @@ int forward_beside(struct tracer *tr, struct task *t, uint64_t nr,
 void forward_beside_end(struct tracer *tr, struct task *t, then_fn then)
 {
 	forward_unwatch(tr, t);
-	save_regs(t);
 	if (!slot_answered(t->pending.slot, t->pending.seq))
 		forward_cancel(tr, t);
 	enter_gate(tr, t, then);

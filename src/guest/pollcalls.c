@@ -246,11 +246,24 @@ static int64_t cut_short(struct task *t, const struct wait *w, int64_t result)
 	return t->remote.masked ? -ERESTARTNOHAND : 0;
 }
 
+/* What the host's wait has said; if its end was asked for, it has nothing. */
+static int64_t host_waited(int64_t result)
+{
+	return is_restart_code(result) || result == -EINTR ? 0 : result;
+}
+
+static void wait_over(struct tracer *tr, struct task *t, int64_t result)
+{
+	forward_trace(tr, t, result, t->wait->began);
+	wait_free(t->wait);
+	t->wait = NULL;
+	task_return(tr, t, result);
+}
+
 static void wait_end(struct tracer *tr, struct task *t, int64_t result)
 {
 	struct wait *w = t->wait;
 
-	t->wait = NULL;
 	if (result >= 0) {
 		if (is_select(t))
 			result = write_select_set(t, w);
@@ -270,9 +283,7 @@ static void wait_end(struct tracer *tr, struct task *t, int64_t result)
 	}
 	if (w->room_len)
 		mem_unmap_private(tr, t, w->room, w->room_len);
-	forward_trace(tr, t, result, w->began);
-	wait_free(w);
-	task_return(tr, t, result);
+	wait_over(tr, t, result);
 }
 
 /* One side's part of the set at a place in the room; -1 is not looked at. */
@@ -332,9 +343,20 @@ static int64_t count_ready(const struct task *t, struct wait *w, bool host,
 	return n;
 }
 
-static uint64_t host_part(const struct wait *w)
+/* Where in the room a side's part is. */
+static uint64_t part_at(const struct wait *w, bool host)
 {
-	return w->room + 16 + w->n * sizeof(*w->v);
+	return w->room + 16 + (host ? w->n * sizeof(*w->v) : 0);
+}
+
+/* What one side's poll has found, if it found something. */
+static int64_t take_part(struct task *t, struct wait *w, bool host,
+			 int64_t polled)
+{
+	if (polled <= 0)
+		return polled;
+	get_part(t, w, host, part_at(w, host));
+	return count_ready(t, w, host, polled);
 }
 
 static void poll_both(struct tracer *tr, struct task *t);
@@ -344,12 +366,7 @@ static void both_polled(struct tracer *tr, struct task *t, int64_t host)
 {
 	struct wait *w = t->wait;
 
-	if (is_restart_code(host) || host == -EINTR)
-		host = 0;
-	if (host > 0) {
-		get_part(t, w, true, host_part(w));
-		host = count_ready(t, w, true, host);
-	}
+	host = take_part(t, w, true, host_waited(host));
 	if (host < 0)
 		w->ready = host;
 	else if (host > 0)
@@ -366,11 +383,7 @@ static void local_waited(struct tracer *tr, struct task *t, int64_t result)
 {
 	struct wait *w = t->wait;
 
-	if (result >= 0) {
-		get_part(t, w, false, w->room + 16);
-		result = count_ready(t, w, false, result);
-	}
-	w->ready = result;
+	w->ready = take_part(t, w, false, result);
 	forward_beside_end(tr, t, both_polled);
 }
 
@@ -380,10 +393,7 @@ static void local_polled(struct tracer *tr, struct task *t, int64_t result)
 	struct wait *w = t->wait;
 	const int64_t host = w->ready;
 
-	if (result > 0) {
-		get_part(t, w, false, w->room + 16);
-		result = count_ready(t, w, false, result);
-	}
+	result = take_part(t, w, false, result);
 	wait_end(tr, t, result > 0 ? host + result : host ? host :
 			cut_short(t, w, result));
 }
@@ -391,15 +401,12 @@ static void local_polled(struct tracer *tr, struct task *t, int64_t result)
 static void host_polled(struct tracer *tr, struct task *t, int64_t result)
 {
 	struct wait *w = t->wait;
-	const uint64_t wait[6] = { host_part(w), w->n, (uint64_t)-1 };
-	uint64_t local[6] = { w->room + 16, w->n, w->room, w->mask,
+	const uint64_t wait[6] = { part_at(w, true), w->n, (uint64_t)-1 };
+	uint64_t local[6] = { part_at(w, false), w->n, w->room, w->mask,
 			      w->mask_len };
 	int err;
 
-	if (result > 0) {
-		get_part(t, w, true, host_part(w));
-		result = count_ready(t, w, true, result);
-	}
+	result = take_part(t, w, true, result);
 	if (result < 0) {
 		wait_end(tr, t, is_restart_code(result) ? -ERESTARTNOHAND :
 							  result);
@@ -423,11 +430,11 @@ static void host_polled(struct tracer *tr, struct task *t, int64_t result)
 static void poll_both(struct tracer *tr, struct task *t)
 {
 	struct wait *w = t->wait;
-	uint64_t args[6] = { host_part(w), w->n, 0 };
-	int err = put_part(t, w, false, w->room + 16);
+	uint64_t args[6] = { part_at(w, true), w->n, 0 };
+	int err = put_part(t, w, false, part_at(w, false));
 
 	if (!err)
-		err = put_part(t, w, true, host_part(w));
+		err = put_part(t, w, true, part_at(w, true));
 	if (err)
 		wait_end(tr, t, err);
 	else
@@ -703,14 +710,6 @@ void call_epoll_ctl(struct tracer *tr, struct task *t)
  * What is ready on the host is taken first, but not all that there is room for, or
  * the target's own might never be seen.
  */
-static void epoll_end(struct tracer *tr, struct task *t, int64_t result)
-{
-	forward_trace(tr, t, result, t->wait->began);
-	wait_free(t->wait);
-	t->wait = NULL;
-	task_return(tr, t, result);
-}
-
 static void epoll_host_args(const struct task *t, int64_t timeout,
 			    uint64_t args[6])
 {
@@ -742,16 +741,14 @@ static void epoll_both(struct tracer *tr, struct task *t);
 static void epoll_slept(struct tracer *tr, struct task *t, int64_t host)
 {
 	const struct wait *w = t->wait;
-	int64_t result = host;
+	int64_t result = host_waited(host);
 
-	if (is_restart_code(host) || host == -EINTR)
-		result = 0;
 	if (result >= 0)
 		result = add_own(tr, t, result);
 	if (!result && w->ready < 0)
 		result = cut_short(t, w, w->ready);
 	if (result || is_over(w))
-		epoll_end(tr, t, result);
+		wait_over(tr, t, result);
 	else
 		epoll_both(tr, t);
 }
@@ -778,7 +775,7 @@ static void epoll_sleep(struct tracer *tr, struct task *t)
 	epoll_host_args(t, -1, args);
 	err = forward_beside(tr, t, SYS_epoll_wait, args);
 	if (err) {
-		epoll_end(tr, t, err);
+		wait_over(tr, t, err);
 		return;
 	}
 	room->own = (struct pollfd){ .fd = (int)t->args[0], .events = POLLIN };
@@ -795,7 +792,7 @@ static void epoll_polled(struct tracer *tr, struct task *t, int64_t result)
 	if (result >= 0)
 		result = add_own(tr, t, result);
 	if (result || is_over(t->wait))
-		epoll_end(tr, t, result);
+		wait_over(tr, t, result);
 	else
 		epoll_sleep(tr, t);
 }

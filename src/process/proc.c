@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -189,4 +190,15 @@ int proc_each_fd(pid_t pid, int (*fn)(pid_t pid, int fd, void *arg), void *arg)
 
 	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
 	return each_number(path, call_fd, &each);
+}
+
+int proc_copy_fd(pid_t pid, int fd)
+{
+	int pidfd cleanup_fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	int copy;
+
+	if (pidfd < 0)
+		return -errno;
+	copy = (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0);
+	return copy < 0 ? -errno : copy;
 }

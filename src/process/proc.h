@@ -80,4 +80,11 @@ int proc_each(int (*fn)(pid_t pid, void *arg), void *arg);
 int proc_each_fd(pid_t pid, int (*fn)(pid_t pid, int fd, void *arg),
 		 void *arg);
 
+/*
+ * proc_copy_fd() - our own descriptor of what a process has open: no new open file
+ *
+ * The caller's to close; or -errno: -EPERM where we may not trace it.
+ */
+int proc_copy_fd(pid_t pid, int fd);
+
 #endif

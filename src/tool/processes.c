@@ -261,22 +261,10 @@ void probe_seccomp(struct finding *f)
 
 /* --- descriptors of others ------------------------------------------------ */
 
-/* A copy of a descriptor of a child, or -errno. */
-static int copy_of(pid_t pid, int fd)
-{
-	int pidfd cleanup_fd = (int)syscall(SYS_pidfd_open, pid, 0);
-	int copy;
-
-	if (pidfd < 0)
-		return -errno;
-	copy = (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0);
-	return copy < 0 ? -errno : copy;
-}
-
 void probe_pidfd(struct finding *f)
 {
 	pid_t pid = probe_idler();
-	int fd cleanup_fd = pid < 0 ? -errno : copy_of(pid, 0);
+	int fd cleanup_fd = pid < 0 ? -errno : proc_copy_fd(pid, 0);
 
 	if (fd >= 0)
 		finding_say(f, PASS, "descriptors of children can be copied"
@@ -315,7 +303,7 @@ void probe_notify(struct finding *f)
 	close(tell[1]);
 	if (pid < 0 || read(tell[0], &fd, sizeof(fd)) != sizeof(fd))
 		fd = -EPIPE;
-	copy = fd < 0 ? fd : copy_of(pid, fd);
+	copy = fd < 0 ? fd : proc_copy_fd(pid, fd);
 	if (fd == -EBUSY) {
 		finding_say(f, FAIL, "another filter around this process has a"
 			    " listener, and there can be one only");

@@ -10,7 +10,6 @@
 #include <sys/stat.h>
 #include <sys/mman.h>
 #include <sys/statfs.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -64,18 +63,6 @@ static int is_backing(pid_t pid, int fd, void *arg)
 	return 1;
 }
 
-/* A copy of the descriptor, for files that must not be opened anew. */
-static int copy_fd(pid_t pid, int fd)
-{
-	int pidfd cleanup_fd = (int)syscall(SYS_pidfd_open, pid, 0);
-	int copy;
-
-	if (pidfd < 0)
-		return -errno;
-	copy = (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0);
-	return copy < 0 ? -errno : copy;
-}
-
 static int open_line(pid_t pid, const struct map_line *line)
 {
 	struct search s = { .line = line, .fd = -1 };
@@ -95,7 +82,7 @@ static int open_line(pid_t pid, const struct map_line *line)
 		return fd;
 	rc = -errno;
 	if (s.fd >= 0)
-		fd = copy_fd(pid, s.fd);
+		fd = proc_copy_fd(pid, s.fd);
 	return fd < 0 ? rc : fd;
 }
 
