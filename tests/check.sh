@@ -4,12 +4,13 @@
 # name without folder and suffix (launch, calls), "*" is all
 #
 # WHERE is loopback (and the unit tests), base (loopback with --no-patch), uml or
-# qemu; without it: all four. In base and in a virtual machine run those tests whose file has the tag "vm", but for
-# tests that cannot (tests/helpers.bash); their names begin with the machine's.
+# qemu; without it: all four. In base and in a virtual machine run those tests
+# whose file has the tag "vm", but for tests that cannot (tests/helpers.bash);
+# their names begin with the machine's.
 #
-# Output of bats and of the unit tests (TAP) goes through. The last line is
-# "N passed, N failed", with ", N skipped" if there were any; the exit status
-# is 0 only if nothing failed.
+# Output of bats and of the unit tests (TAP) goes through; what failed is told
+# again at the end, in short. The last line is "N passed, N failed", with
+# ", N skipped" if there were any; the exit status is 0 only if nothing failed.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 BUILD=${BUILD:-$PWD/build}
@@ -111,6 +112,20 @@ if [ "$broken" -ne 0 ]; then
 	echo "bats did not run to its end"
 	failed=$((failed + 1))
 fi
+# Output is long, and of that of a test most is often of no interest.
+awk -v most=20 '
+	function tell(	i) {
+		if (name == "") return
+		print "# failed: " name
+		for (i = 1; i <= n; i++)
+			if (i <= 2 || i > n - most) print "#   " said[i]
+			else if (i == 3) print "#   ..."
+		name = ""
+	}
+	/^not ok/ { tell(); sub(/^not ok /, ""); name = $0; n = 0; next }
+	/^# / { sub(/^# /, ""); said[++n] = $0; next }
+	{ tell() }
+	END { tell() }' "$log"
 if [ "$skipped" -gt 0 ]; then
 	echo "$passed passed, $failed failed, $skipped skipped"
 else

@@ -117,8 +117,10 @@ each() {
 	}
 	each ready
 	run -0 "$DARKSHADOW" doctor
-	echo "$output"
+	grep -v '^skip' <<<"$output"
 	[[ $output = *"host side of VMs by shm and hypercall"* ]]
+	[[ $output = *" has iomem=mmapper"* ]]
+	[[ $output = *" has ivshmem-doorbell"* ]]
 	run -0 "$DARKSHADOW" doctor host shm hypercall
 }
 

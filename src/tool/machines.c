@@ -183,7 +183,8 @@ struct vms {
 	const char *qemu, *uml;		/* words of their command lines; "" */
 	size_t seen;
 	size_t fit;			/* that can be shadowed */
-	char name[VM_NAME_MAX + 32];	/* of the last of these */
+	char name[VM_NAME_MAX + 32];	/* of the last of these, ... */
+	const char *has;		/* ... and its word */
 	char why[VM_ERR_MAX + VM_NAME_MAX + 32];	/* of what cannot */
 };
 
@@ -202,10 +203,11 @@ static bool has_word(pid_t pid, const char *word)
 
 static void look_at(const struct vm_seen *seen, struct vms *all)
 {
+	const char *word = seen->kind == VM_QEMU ? all->qemu : all->uml;
 	char err[VM_ERR_MAX];
 	struct vm *vm = NULL;
 
-	if (!has_word(seen->pid, seen->kind == VM_QEMU ? all->qemu : all->uml))
+	if (!has_word(seen->pid, word))
 		return;
 	all->seen++;
 	if (vm_open_pid(seen->pid, &vm, err)) {
@@ -215,6 +217,7 @@ static void look_at(const struct vm_seen *seen, struct vms *all)
 	}
 	vm_free(vm);
 	all->fit++;
+	all->has = word;
 	snprintf(all->name, sizeof(all->name), "%s (process %d)", seen->name,
 		 seen->pid);
 }
@@ -262,15 +265,17 @@ static void probe_vm_device(struct finding *f, struct vms *all,
 	finding_remedy(f, "start QEMU with %s", args);
 	if (!look_at_all(f, all))
 		return;
-	finding_say(f, PASS, "%s has %s", all->name, all->qemu);
+	finding_say(f, PASS, "%s has %s", all->name, all->has);
 	*f->remedy = '\0';
 }
 
+/* User-Mode Linux ends the word at its comma: parse_iomem() in its physmem.c */
 void probe_vm_shm(struct finding *f)
 {
-	struct vms all = { .qemu = "ivshmem-plain", .uml = "iomem=mmapper," };
+	struct vms all = { .qemu = "ivshmem-plain", .uml = "iomem=mmapper" };
 
-	probe_vm_device(f, &all, PLAIN);
+	probe_vm_device(f, &all, PLAIN ", or User-Mode Linux with"
+			" iomem=mmapper,/dev/shm/ds");
 }
 
 /* User-Mode Linux has no such thing. */

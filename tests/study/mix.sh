@@ -6,10 +6,12 @@
 #
 # PostgreSQL under pgbench, nginx under ab, redis under redis-benchmark, a
 # compiler, Pythons that build and drop structures, and a QEMU in which there
-# are Pythons, too. They run for so many SECONDS (1800) with each setting of
-# transparent huge pages, begun anew each time, and all page tables are sampled
-# every INTERVAL (60) seconds. After each, with the rest ended, those of the
-# guest are sampled in it, six times in half a minute.
+# are Pythons and a redis, too. They run for so many SECONDS (1800) with each
+# setting of transparent huge pages, begun anew each time, and all page tables
+# are sampled every INTERVAL (60) seconds. After each, with the rest ended, those
+# of the guest are sampled in it, six times in half a minute, with its programs
+# begun in three ways: as they are, by `darkshadow run`, and by `darkshadow run
+# --huge=0`, which does not ask for huge pages.
 #
 # Memory is in more pieces the longer a machine runs, so what comes later looks
 # worse. A setting may be given more than once, and its samples are put
@@ -18,8 +20,9 @@
 #
 # NO_GUEST=1 leaves QEMU out.
 #
-# Goes to $OUT (build/study): a directory for each setting and guest-SETTING,
-# with report.html and summary.txt, and programs.txt with a line a program.
+# Goes to $OUT (build/study): a directory for each setting, and guest-SETTING,
+# guest-SETTING-run and guest-SETTING-no-huge, with report.html and summary.txt,
+# and programs.txt with a line a program.
 #
 # Needs root, and installs what is missing. All of it runs in namespaces of its
 # own: nothing else of the machine is sampled, no port is taken, and when this
@@ -201,21 +204,60 @@ in_guest() {
 	env DS_VM_DIR="$work/vm" "$BUILD/vm/guest" -e "$@" </dev/null
 }
 
-sample_guest() {
-	local n out=$OUT/guest-$1
+# begin_in_guest NAME COMMAND... - as begin, in the guest
+begin_in_guest() {
+	begin "guest-$1" env DS_VM_DIR="$work/vm" "$BUILD/vm/guest" -e "${@:2}"
+}
 
-	echo "== in the guest"
-	eventually test -S "$work/vm/socket"
+# sample_guest_by DIR [WORD]... - its programs, begun by WORDs, for half a minute
+sample_guest_by() {
+	local n out=$OUT/$1
+
+	shift
+	running=()
 	for n in 1000 20000 100000; do
-		begin "guest-$n" env DS_VM_DIR="$work/vm" "$BUILD/vm/guest" -e \
-			/usr/bin/python3 "$here/grow.py" "$n"
+		begin_in_guest "python-$n" "$@" /usr/bin/python3 \
+			"$here/grow.py" "$n"
 	done
+	begin_in_guest redis "$@" /usr/bin/redis-server --port 0 --save '' \
+		--unixsocket /run/redis --maxmemory 200mb \
+		--maxmemory-policy allkeys-lru
+	eventually in_guest test -S /run/redis
+	begin_in_guest redis-benchmark "$@" /usr/bin/redis-benchmark -q \
+		-s /run/redis -c 4 -n 100000000 -r 200000 -d 1000 -P 16 -t set
 	sleep 30
 	in_guest "$BUILD/static/darkshadow" study --out "$out" --names \
 		--interval 5s --count $(($(samples "$out") + 6))
 	report "$out"
-	DS_VM_DIR=$work/vm "$top/tests/vm/vm.sh" kill || true
+	# What runs in the guest ends with whoever has begun it here.
 	end_mix
+	eventually none_in_guest
+	in_guest rm -f /run/redis
+}
+
+none_in_guest() {
+	! in_guest pgrep -x 'python3|redis-server|redis-benchmark|darkshadow' \
+		>/dev/null
+}
+
+sample_guest() {
+	local run=("$BUILD/static/darkshadow" run --transport shm)
+	local daemon
+
+	echo "== in the guest"
+	eventually test -S "$work/vm/socket"
+	sample_guest_by "guest-$1"
+	"$BUILD/darkshadow" host --vm "pid:$(cat "$work/vm/vmm.pid")" \
+		--transport "shm:$work/vm/shm" --allow all \
+		>"$work/daemon.log" 2>&1 &
+	daemon=$!
+	echo "== in the guest, by run"
+	sample_guest_by "guest-$1-run" "${run[@]}" --
+	echo "== in the guest, by run --huge=0"
+	sample_guest_by "guest-$1-no-huge" "${run[@]}" --huge=0 --
+	kill "$daemon" || fail "the daemon has ended: $(cat "$work/daemon.log")"
+	wait "$daemon" || true
+	DS_VM_DIR=$work/vm "$top/tests/vm/vm.sh" kill || true
 }
 
 # samples DIR - how many it has
@@ -289,7 +331,7 @@ outside() {
 	[ -n "${NO_GUEST:-}" ] || "$top/tests/vm/kernels.sh"
 	mkdir -p "$OUT"
 	for setting in "${settings[@]}"; do
-		rm -rf "${OUT:?}/$setting" "$OUT/guest-$setting"
+		rm -rf "${OUT:?}/$setting" "$OUT/guest-$setting"{,-run,-no-huge}
 	done
 	before=$(sed 's/.*\[\(.*\)\].*/\1/' "$thp")
 	# shellcheck disable=SC2064	# now
