@@ -236,8 +236,7 @@ sample_guest_by() {
 }
 
 none_in_guest() {
-	! in_guest pgrep -x 'python3|redis-server|redis-benchmark|darkshadow' \
-		>/dev/null
+	! in_guest pgrep -f 'grow[.]py|redis-' >/dev/null
 }
 
 sample_guest() {
