@@ -289,9 +289,10 @@ struct stub_range {
 /*
  * What is known of a directory by the name that a path has for it: that all in
  * it is the target's own, or that all below it is the host's and known by this
- * very name there. Where a directory has names of both, as the one that a rule's
- * is in, it is known of single names instead, which do not end with a slash. What
- * a symbolic link may change is forgotten when any target makes or moves one, and
+ * very name there; the latter is known of the first directory of a path of which
+ * it is true. Where a directory has names of both, as the one that a rule's is in,
+ * it is known of single names instead, which do not end with a slash. What a
+ * symbolic link may change is forgotten when any target makes or moves one, and
  * otherwise within a tick of the tracer's.
  */
 struct stub_dir {
@@ -342,15 +343,23 @@ struct stub_young {
 #define YOUNG_TAKEN	1	/* somebody is about to change it */
 #define YOUNG_MAPPED	2
 
-/* stub_dir_slot() - where a directory is looked for; relative: 0 or 1 */
-static inline uint32_t stub_dir_slot(const char *text, uint32_t len,
-				     uint32_t relative)
+/*
+ * Where a name is looked for: a hash (FNV-1a) begins with stub_dir_hash(), takes
+ * byte after byte, and is a slot by stub_dir_slot(). relative: 0 or 1
+ */
+static inline uint32_t stub_dir_hash(uint32_t relative)
 {
-	uint32_t h = 2166136261u + relative;	/* FNV-1a */
+	return 2166136261u + relative;
+}
 
-	for (uint32_t i = 0; i < len; i++)
-		h = (h ^ (uint8_t)text[i]) * 16777619u;
-	return (h ^ h >> 16) % STUB_DIRS;
+static inline uint32_t stub_dir_step(uint32_t hash, char c)
+{
+	return (hash ^ (uint8_t)c) * 16777619u;
+}
+
+static inline uint32_t stub_dir_slot(uint32_t hash)
+{
+	return (hash ^ hash >> 16) % STUB_DIRS;
 }
 
 /*

@@ -405,14 +405,15 @@ static int read_path(uint64_t at, struct path *p)
 		 text[begin + 1] == '.');
 }
 
-static uint32_t look_up(const char *text, uint32_t len, uint32_t relative)
+static uint32_t look_up(const char *text, uint32_t len, uint32_t relative,
+			uint32_t hash)
 {
 	const struct stub_dir *d;
 	uint32_t seq, verdict;
 
 	if (len > STUB_DIR_MAX)
 		return STUB_DIR_UNKNOWN;
-	d = &stub_ctl.dirs[stub_dir_slot(text, len, relative)];
+	d = &stub_ctl.dirs[stub_dir_slot(hash)];
 	seq = __atomic_load_n(&d->seq, __ATOMIC_ACQUIRE);
 	if (seq & 1 || d->generation != stub_ctl.generation ||
 	    d->len != len || d->relative != relative)
@@ -425,14 +426,25 @@ static uint32_t look_up(const char *text, uint32_t len, uint32_t relative)
 	return d->seq == seq ? verdict : STUB_DIR_UNKNOWN;
 }
 
-/* By its directory, or else by its whole name. */
+/*
+ * By its directory, or else by its whole name. What is below a directory of the
+ * host's is the host's, unless ".." may lead out of it.
+ */
 static uint32_t known(const struct path *p, uint32_t relative)
 {
-	uint32_t side = look_up(p->text, p->dir, relative);
+	uint32_t hash = stub_dir_hash(relative), side;
 
-	if (side == STUB_DIR_UNKNOWN && p->dir < p->len)
-		side = look_up(p->text, p->len, relative);
-	return side;
+	for (uint32_t i = 1; i <= p->len; i++) {
+		hash = stub_dir_step(hash, p->text[i - 1]);
+		if (p->text[i - 1] != '/' && i != p->len)
+			continue;
+		side = look_up(p->text, i, relative, hash);
+		if (side == STUB_DIR_HOST && !p->dots)
+			return side;
+		if (side != STUB_DIR_UNKNOWN && (i == p->dir || i == p->len))
+			return side;
+	}
+	return STUB_DIR_UNKNOWN;
 }
 
 /* Whose is what the path names? dirfd: AT_FDCWD where the call has none. */

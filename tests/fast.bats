@@ -70,6 +70,13 @@ fast_count() {
 		"$TESTDIR/stats" | head -n 1
 }
 
+# stopped - how many calls the tracer has seen, by the statistics
+stopped() {
+	echo $(($(sed -nE \
+		's/.*calls: ([0-9]+) forwarded, ([0-9]+) looked.*/\1 + \2/p' \
+		"$TESTDIR/stats")))
+}
+
 # bats test_tags=not-base
 @test "hot calls are forwarded without the tracer" {
 	ds --stats -- "$VICTIMS/fast" "$GUEST" hot 2>"$TESTDIR/stats"
@@ -80,17 +87,39 @@ fast_count() {
 
 # bats test_tags=not-vm,not-base
 @test "a rule's own directory is known by name, and so is what is beside it" {
-	local calls
-
 	# shellcheck disable=SC2016	# for the target's shell
 	ds --stats -- bash -c 'for ((i = 0; i < 500; i++)); do
 		[ -d "$1" ] && [ ! -e "$1-beside" ] || exit 1; done' - "$GUEST" \
 		2>"$TESTDIR/stats"
 	cat "$TESTDIR/stats"
 	[ "$(fast_count 'calls forwarded')" -ge 490 ]
-	calls=$(sed -nE 's/.*calls: ([0-9]+) forwarded, ([0-9]+) looked.*/\1 + \2/p' \
-		"$TESTDIR/stats")
-	[ $((calls)) -lt 300 ]
+	[ "$(stopped)" -lt 300 ]
+}
+
+# bats test_tags=not-vm,not-base
+@test "below a rule's directory names are known, however many directories they are in" {
+	local deep long
+
+	deep=$(printf 'd/%.0s' {1..30})
+	long=$(printf 'x%.0s' {1..200})
+	mkdir -p "$HOSTDIR/$deep" "$HOSTDIR/$long"
+	for i in {1..600}; do
+		mkdir "$HOSTDIR/$i"
+		: >"$HOSTDIR/$i/file"
+	done
+	: >"$HOSTDIR/${deep}file"
+	: >"$HOSTDIR/$long/file"
+	# shellcheck disable=SC2016	# for the target's shell
+	ds --stats -- bash -c 'for r in 1 2 3; do
+		for i in {1..600} "$2" "$3"; do
+			[ -f "$1/$i/file" ] && [ ! -e "$1/$i/none" ] || exit 1
+		done
+		[ -d "$1/1/../../../tmp" ] && [ ! -e "$1/../host/1" ] &&
+			[ -f "$1/1/../2/file" ] || exit 2
+		done' - "$GUEST" "$deep" "$long" 2>"$TESTDIR/stats"
+	cat "$TESTDIR/stats"
+	[ "$(fast_count 'calls forwarded')" -ge 3550 ]
+	[ "$(stopped)" -lt 400 ]
 }
 
 @test "--no-patch leaves the program's code alone" {

@@ -46,3 +46,22 @@ load helpers
 	ended
 	[ "$status" -eq 0 ]
 }
+
+# Locally there is nothing by the name of the rule.
+@test "two dots lead out of a forwarded directory to what its name is in" {
+	mkdir -p "$HOSTDIR/a/b"
+	# shellcheck disable=SC2016	# for the target's shell
+	ds -- sh -c 'set -e
+		same() {
+			[ "$(stat -c %d:%i "$1")" = "$(stat -c %d:%i "$2")" ]
+		}
+		in=$(dirname "$1")
+		same "$1/.." "$in"
+		same "$1/a/b/../../.." "$in"
+		same "$1/../$(basename "$1")/a" "$1/a"
+		cd "$1/a"
+		same ../.. "$in"
+		cd -P ../..
+		[ "$(pwd -P)" = "$in" ]
+		! ls "$1/../none" 2>/dev/null' - "$GUEST"
+}

@@ -4,7 +4,9 @@
 # What is in single quotes is for the target's shell.
 # shellcheck disable=SC2016,SC2030,SC2031,SC2154
 
-# bats file_tags=vm
+# A trace is made by `run`, on its own side: User-Mode Linux will do, and an
+# emulated machine takes minutes to start all these programs.
+# bats file_tags=vm,not-qemu
 load helpers
 
 traced() {

@@ -234,7 +234,7 @@ time.sleep(600)' "$DS_VM_DIR/qmp" >"$TESTDIR/greeted" 3>&- &
 	a_daemon
 	eventually none_mapped
 	kill_daemon TERM
-	for ((round = 0; round < ${ROUNDS:-8}; round++)); do
+	for ((round = 0; round < ${ROUNDS:-5}; round++)); do
 		rm -rf "${HOSTDIR:?}"/*
 		a_daemon
 		in_guest "$VICTIMS/devmap" "$GUEST" for_ever >"$ERR" 2>&1 &

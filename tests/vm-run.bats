@@ -383,11 +383,13 @@ no_slow_disk() {
 
 @test "memory given back while direct I/O uses it is not used for anything else" {
 	[ -e /dev/loop-control ] || skip "no loop devices here"
+	# How memory is given back is the same in both machines.
 	direct() {
-		local how run
+		local how run ways=(munmap "remap /mnt/vm-host/other")
 
-		for how in munmap dontneed remap replace \
-			"munmap /mnt/vm-host/other" "remap /mnt/vm-host/other"; do
+		[ "$1" = qemu ] || ways=(munmap dontneed remap replace
+			"munmap /mnt/vm-host/other")
+		for how in "${ways[@]}"; do
 			slow_disk "$HOST/disk" "$VMS/below"
 			head -c 64K /dev/zero >"$HOST/disk/file"
 			sync -f "$HOST/disk/file"

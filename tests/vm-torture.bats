@@ -17,11 +17,11 @@ torture() {
 }
 
 @test "in QEMU, beside compaction, KSM, khugepaged, swap and pressure" {
-	torture qemu 30
+	torture qemu 20
 }
 
 @test "in User-Mode Linux, beside compaction and pressure" {
-	torture uml 20
+	torture uml 10
 }
 
 @test "without pins it finds what is stale" {

@@ -112,7 +112,7 @@ setup() {
 	a_daemon
 	eventually none_mapped
 	kill_daemon TERM
-	for ((round = 0; round < ${ROUNDS:-12}; round++)); do
+	for ((round = 0; round < ${ROUNDS:-8}; round++)); do
 		rm -rf "${HOSTDIR:?}"/*
 		a_daemon
 		in_guest "$VICTIMS/devmap" "$GUEST" for_ever >"$ERR" 2>&1 &

@@ -17,6 +17,20 @@ static inline int64_t clock_ns(clockid_t clock)
 	return ts.tv_sec * NS_PER_S + ts.tv_nsec;
 }
 
+/*
+ * now_ns(), now_ms() - of CLOCK_MONOTONIC: it is set by nobody, and stands still
+ * while the machine is suspended
+ */
+static inline uint64_t now_ns(void)
+{
+	return (uint64_t)clock_ns(CLOCK_MONOTONIC);
+}
+
+static inline uint64_t now_ms(void)
+{
+	return now_ns() / NS_PER_MS;
+}
+
 /* clock_sleep() - for so long, or until a signal */
 static inline void clock_sleep(clockid_t clock, int64_t ns)
 {

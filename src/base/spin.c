@@ -3,17 +3,10 @@
 #include "base/spin.h"
 
 #include <sched.h>
-#include <time.h>
+
+#include "base/clock.h"
 
 #define TURNS 64
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
-}
 
 uint32_t spin_looks(unsigned int us, bool elsewhere)
 {

@@ -15,17 +15,16 @@
 static int find_first(struct bar *bar)
 {
 	void *p = mmap(NULL, PAGE_BYTES, PROT_READ, MAP_SHARED, bar->fd, 0);
+	const struct map_line *line;
 	struct maps maps = { 0 };
 	int err;
 
 	if (p == MAP_FAILED)
 		return -errno;
 	err = maps_read(getpid(), &maps);
-	for (size_t i = 0; i < maps.n; i++)
-		if (maps.v[i].start <= (uintptr_t)p &&
-		    (uintptr_t)p < maps.v[i].end)
-			bar->first = maps.v[i].off +
-				     ((uintptr_t)p - maps.v[i].start);
+	line = maps_at(&maps, (uintptr_t)p);
+	if (line)
+		bar->first = line->off + ((uintptr_t)p - line->start);
 	maps_fini(&maps);
 	munmap(p, PAGE_BYTES);
 	return err;

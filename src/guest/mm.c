@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/array.h"
 #include "base/fd.h"
 #include "base/num.h"
 #include "capsule/abi.h"
@@ -236,18 +237,12 @@ const struct region *mm_find_device(const struct mm *mm, struct range at)
 
 static int reserve(struct mm *mm, size_t more)
 {
-	struct region *v;
-	size_t cap = mm->cap ? mm->cap : 64;
+	struct region *v = array_room(mm->v, &mm->cap, mm->n + more,
+				      sizeof(*v));
 
-	if (mm->n + more <= mm->cap)
-		return 0;
-	while (cap < mm->n + more)
-		cap *= 2;
-	v = realloc(mm->v, cap * sizeof(*v));
 	if (!v)
 		return -ENOMEM;
 	mm->v = v;
-	mm->cap = cap;
 	return 0;
 }
 
@@ -334,17 +329,13 @@ size_t mm_pin_find(const struct mm *mm, uint64_t addr)
 
 int mm_pin_add(struct mm *mm, const struct pin *pin)
 {
-	size_t i = mm_pin_find(mm, pin->start);
+	const size_t i = mm_pin_find(mm, pin->start);
+	struct pin *v = array_room(mm->pins, &mm->pins_cap, mm->npins + 1,
+				   sizeof(*v));
 
-	if (mm->npins == mm->pins_cap) {
-		size_t cap = mm->pins_cap ? 2 * mm->pins_cap : 16;
-		struct pin *v = realloc(mm->pins, cap * sizeof(*v));
-
-		if (!v)
-			return -ENOMEM;
-		mm->pins = v;
-		mm->pins_cap = cap;
-	}
+	if (!v)
+		return -ENOMEM;
+	mm->pins = v;
 	memmove(mm->pins + i + 1, mm->pins + i,
 		(mm->npins - i) * sizeof(*mm->pins));
 	mm->pins[i] = *pin;

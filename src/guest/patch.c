@@ -12,6 +12,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/array.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "guest/source.h"
@@ -544,15 +545,12 @@ static const struct site *judge(struct tracer *tr, const struct map_line *line,
 
 static struct patch *patch_new(struct patches *patches)
 {
-	if (!patches->v || patches->n == patches->cap) {
-		const size_t cap = patches->cap ? 2 * patches->cap : 32;
-		struct patch *v = realloc(patches->v, cap * sizeof(*v));
+	struct patch *v = array_room(patches->v, &patches->cap,
+				     patches->n + 1, sizeof(*v));
 
-		if (!v)
-			return NULL;
-		patches->v = v;
-		patches->cap = cap;
-	}
+	if (!v)
+		return NULL;
+	patches->v = v;
 	return &patches->v[patches->n];
 }
 

@@ -101,6 +101,8 @@ struct walk {
 	bool root_rule;		/* a rule for "/" */
 	bool missing;		/* not there locally: no links to look for */
 	bool crossed;		/* a link or a ".." changed the way */
+	bool left;		/* it led out of a rule, whose name may not be
+				 * there locally */
 	int links;
 	char sent[PATH_MAX];	/* inside: abs at the border, then verbatim */
 	char rest[2 * PATH_MAX];
@@ -147,7 +149,7 @@ static void go_up(struct walk *w)
 	w->abs[w->len] = '\0';
 	if (w->border > w->len) {
 		/* Out of the rule by the letter: the way goes on here. */
-		w->crossed = true;
+		w->crossed = w->left = true;
 		w->missing = false;
 		note_border(w);
 	}
@@ -352,6 +354,6 @@ int path_resolve(struct tracer *tr, struct task *t, int dirfd,
 		out->kind = PLACE_OWN_FD;
 		return 0;
 	}
-	out->rewritten = base_host;
+	out->rewritten = base_host || w.left;
 	return 0;
 }

@@ -379,7 +379,7 @@ static uint8_t judge(struct tracer *tr, struct task *t, int dirfd,
 		     const char *name, size_t len)
 {
 	const bool is_dir = name[len - 1] == '/';
-	char text[STUB_DIR_MAX + 1];
+	char text[PATH_MAX];
 	struct place place;
 
 	memcpy(text, name, len);
@@ -397,24 +397,47 @@ static uint8_t judge(struct tracer *tr, struct task *t, int dirfd,
 	       place.kind == PLACE_HOST ? STUB_DIR_HOST : STUB_DIR_UNKNOWN;
 }
 
+/* Where the first directory of a name ends that is the host's, if any is. */
+static size_t border(struct tracer *tr, struct task *t, int dirfd,
+		     const char *text, size_t len)
+{
+	for (size_t i = 1; i < len; i++)
+		if (text[i - 1] == '/' &&
+		    judge(tr, t, dirfd, text, i) == STUB_DIR_HOST)
+			return i;
+	return len;
+}
+
+static struct stub_dir *dir_of(struct stub_ctl *ctl, const char *text,
+			       size_t len, uint32_t relative)
+{
+	uint32_t hash = stub_dir_hash(relative);
+
+	for (size_t i = 0; i < len; i++)
+		hash = stub_dir_step(hash, text[i]);
+	return &ctl->dirs[stub_dir_slot(hash)];
+}
+
 /* What is known now of the name's first len bytes, a directory or all of it. */
 static uint8_t learn_name(struct tracer *tr, struct task *t, int dirfd,
 		       const char *text, size_t len)
 {
 	const uint32_t relative = text[0] != '/';
-	struct stub_ctl *ctl = t->proc->mm->ctl;
 	struct stub_dir *d;
 	uint8_t verdict;
 
-	if (!len || len > STUB_DIR_MAX)
+	if (!len)
 		return STUB_DIR_UNKNOWN;
-	d = &ctl->dirs[stub_dir_slot(text, (uint32_t)len, relative)];
+	d = dir_of(t->proc->mm->ctl, text, len, relative);
 	if (d->generation == tr->generation && d->len == len &&
 	    d->relative == relative && memcmp(d->text, text, len) == 0)
 		return d->verdict;
 	verdict = judge(tr, t, dirfd, text, len);
-	if (verdict == STUB_DIR_UNKNOWN)
-		return verdict;
+	if (verdict == STUB_DIR_HOST && !strstr(text, ".."))
+		len = border(tr, t, dirfd, text, len);
+	if (verdict == STUB_DIR_UNKNOWN || len > STUB_DIR_MAX)
+		return STUB_DIR_UNKNOWN;
+	d = dir_of(t->proc->mm->ctl, text, len, relative);
 	__atomic_fetch_add(&d->seq, 1, __ATOMIC_SEQ_CST);
 	d->generation = tr->generation;
 	d->verdict = verdict;

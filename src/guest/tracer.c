@@ -19,6 +19,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/array.h"
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/num.h"
@@ -35,10 +37,7 @@
 
 double now_seconds(void)
 {
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+	return (double)now_ns() / 1e9;
 }
 
 /* --- target memory ------------------------------------------------------- */
@@ -407,16 +406,12 @@ static void interrupted(struct task *t)
 /* keep_stop() finds room. */
 static int reserve_stop(struct tracer *tr)
 {
-	const size_t cap = tr->stops_cap ? 2 * tr->stops_cap : 16;
-	struct stop *v;
+	struct stop *v = array_room(tr->stops, &tr->stops_cap, tr->nstops + 1,
+				    sizeof(*v));
 
-	if (tr->nstops < tr->stops_cap)
-		return 0;
-	v = realloc(tr->stops, cap * sizeof(*v));
 	if (!v)
 		return -ENOMEM;
 	tr->stops = v;
-	tr->stops_cap = cap;
 	return 0;
 }
 

@@ -49,6 +49,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/array.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/num.h"
@@ -348,15 +349,11 @@ struct survey {
 
 static struct region *new_region(struct survey *s)
 {
-	if (!s->v || s->n == s->cap) {
-		size_t cap = s->cap ? 2 * s->cap : 256;
-		struct region *v = realloc(s->v, cap * sizeof(*v));
+	struct region *v = array_room(s->v, &s->cap, s->n + 1, sizeof(*v));
 
-		if (!v)
-			return NULL;
-		s->v = v;
-		s->cap = cap;
-	}
+	if (!v)
+		return NULL;
+	s->v = v;
 	return &s->v[s->n++];
 }
 
@@ -1579,13 +1576,13 @@ static bool is_one_device(const struct mm *mm, struct range at)
 /* What a mapping may be used for just now: PROT_ bits. */
 static int prot_at(const struct task *t, uint64_t addr)
 {
+	const struct map_line *line;
 	struct maps maps = { 0 };
-	int prot = PROT_NONE;
+	int prot;
 
 	(void)maps_read(t->tid, &maps);
-	for (size_t i = 0; i < maps.n; i++)
-		if (maps.v[i].start <= addr && addr < maps.v[i].end)
-			prot = maps.v[i].prot;
+	line = maps_at(&maps, addr);
+	prot = line ? line->prot : PROT_NONE;
 	maps_fini(&maps);
 	return prot;
 }

@@ -25,6 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/array.h"
 #include "base/num.h"
 #include "capsule/abi.h"
 
@@ -207,16 +208,11 @@ void watch_free(struct watch *w)
 
 static int grow(struct watch *w)
 {
-	const size_t cap = w->cap ? 2 * w->cap : 16;
-	struct watched *v;
+	struct watched *v = array_room(w->v, &w->cap, w->n + 1, sizeof(*v));
 
-	if (w->n < w->cap)
-		return 0;
-	v = realloc(w->v, cap * sizeof(*v));
 	if (!v)
 		return -ENOMEM;
 	w->v = v;
-	w->cap = cap;
 	return 0;
 }
 

@@ -24,6 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/num.h"
@@ -56,6 +57,7 @@ extern const uint64_t blob_capsule_size;
  * it takes to wake the target.
  */
 #define EXECUTOR_SPIN_US 200
+#define LOOK_NS		(100 * 1000)	/* for the end of a shadow */
 
 #define TRACE_OPTIONS	(PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD | \
 			 PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | \
@@ -544,11 +546,8 @@ void nursery_kill_holders(struct nursery *n, const char *name)
 
 bool nursery_await(struct nursery *n, unsigned int limit_ms)
 {
-	const struct timespec pause = { .tv_nsec = 100 * 1000 };
-	struct timespec now, until;
+	const uint64_t until = now_ms() + limit_ms;
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += limit_ms / 1000;
 	for (;;) {
 		int status;
 		pid_t tid = waitpid(-1, &status, __WALL | WNOHANG);
@@ -571,10 +570,9 @@ bool nursery_await(struct nursery *n, unsigned int limit_ms)
 			}
 			continue;
 		}
-		clock_gettime(CLOCK_MONOTONIC, &now);
-		if (now.tv_sec > until.tv_sec)
+		if (now_ms() > until)
 			return false;
-		nanosleep(&pause, NULL);
+		clock_sleep(CLOCK_MONOTONIC, LOOK_NS);
 	}
 }
 

@@ -75,6 +75,14 @@ void maps_fini(struct maps *maps)
 	*maps = (struct maps){ 0 };
 }
 
+const struct map_line *maps_at(const struct maps *maps, uint64_t addr)
+{
+	for (size_t i = 0; i < maps->n; i++)
+		if (maps->v[i].start <= addr && addr < maps->v[i].end)
+			return &maps->v[i];
+	return NULL;
+}
+
 int maps_open(struct maps_reader *r, int dir)
 {
 	r->at = r->len = 0;

@@ -28,6 +28,9 @@ struct maps {
 int maps_read(pid_t pid, struct maps *out);
 void maps_fini(struct maps *maps);
 
+/* maps_at() - the line that addr is in, as long as the maps live; or NULL */
+const struct map_line *maps_at(const struct maps *maps, uint64_t addr);
+
 /* The same, line by line, in memory that does not grow with the process. */
 struct maps_reader {
 	int fd;			/* owned */

@@ -26,9 +26,9 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 
 #define PAUSE_NS	(200 * 1000)
@@ -196,18 +196,9 @@ static _Noreturn void be_probe(probe_fn *fn, struct finding *f)
 	_exit(0);
 }
 
-static uint64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
 /* false: it has not ended in time. */
 static bool ends(pid_t pid, unsigned int limit_ms, siginfo_t *how)
 {
-	const struct timespec nap = { .tv_nsec = PAUSE_NS };
 	const uint64_t until = now_ms() + limit_ms;
 
 	for (;;) {
@@ -218,7 +209,7 @@ static bool ends(pid_t pid, unsigned int limit_ms, siginfo_t *how)
 			return true;
 		if (now_ms() >= until)
 			return false;
-		nanosleep(&nap, NULL);
+		clock_sleep(CLOCK_MONOTONIC, PAUSE_NS);
 	}
 }
 

@@ -144,7 +144,7 @@ static const struct argp argp = {
 /* --- schedule ------------------------------------------------------------ */
 
 /* Of a clock that goes on while the machine is suspended. */
-static int64_t now_ns(void)
+static int64_t boot_ns(void)
 {
 	return clock_ns(CLOCK_BOOTTIME);
 }
@@ -153,7 +153,7 @@ static void wait_until(int64_t due_ns, const struct progress *p)
 {
 	int64_t left;
 
-	while ((left = due_ns - now_ns()) > 0) {
+	while ((left = due_ns - boot_ns()) > 0) {
 		progress_wait(p, (left + NS_PER_S - 1) / NS_PER_S);
 		clock_sleep(CLOCK_BOOTTIME, p->shown && left > NS_PER_S ?
 			    NS_PER_S : left);
@@ -167,14 +167,14 @@ static int64_t first_due(const struct options *o, const struct study_writer *w)
 
 	if (o->once || w->last == 0 || since < 0 ||
 	    since >= (int64_t)o->interval_s)
-		return now_ns();
-	return now_ns() + ((int64_t)o->interval_s - since) * NS_PER_S;
+		return boot_ns();
+	return boot_ns() + ((int64_t)o->interval_s - since) * NS_PER_S;
 }
 
 static int64_t next_due(const struct options *o, int64_t due_ns)
 {
 	int64_t interval_ns = (int64_t)o->interval_s * NS_PER_S;
-	int64_t late = now_ns() - due_ns;
+	int64_t late = boot_ns() - due_ns;
 
 	return due_ns + interval_ns *
 	       (late < interval_ns ? 1 : late / interval_ns + 1);

@@ -484,17 +484,6 @@ int inject_write(const struct inject *in, uint64_t at, const void *buf,
 	return n == (ssize_t)len ? 0 : n < 0 ? -errno : -EFAULT;
 }
 
-static int peer_of(struct inject *in, int fd)
-{
-	int pidfd cleanup_fd = (int)syscall(SYS_pidfd_open, in->remote.tid, 0);
-	int got;
-
-	if (pidfd < 0)
-		return -errno;
-	got = (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0);
-	return got < 0 ? -errno : got;
-}
-
 /* What arrives at a socket of its: the descriptor's number or -errno. */
 static int receive(struct inject *in, int sock)
 {
@@ -555,7 +544,7 @@ int inject_fd(struct inject *in, int fd)
 	for (int i = 0; i < 2; i++)
 		inject_undo(in, UNDO_FD + 1 + i, SYS_close, (uint64_t)pair[i],
 			    0);
-	ours = peer_of(in, pair[1]);
+	ours = proc_copy_fd(in->remote.tid, pair[1]);
 	if (ours < 0)
 		got = ours;
 	else if (fd_send(ours, "", 1, &fd, 1) != 1)

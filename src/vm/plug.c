@@ -41,9 +41,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/num.h"
 #include "process/proc.h"
@@ -157,14 +157,6 @@ static int command(struct qmp *q, const char *name, json_t *args, char *err)
 
 /* --- taking away ------------------------------------------------------------ */
 
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
 /* One that is in the list, and has not let go yet; NULL: all have. */
 static const char *holds(const json_t *ids, const json_t *devices)
 {
@@ -181,7 +173,7 @@ static const char *holds(const json_t *ids, const json_t *devices)
 /* The guest lets go of all of them, or has had its time. */
 static int await_unplugged(struct qmp *q, const json_t *ids, char *err)
 {
-	const int64_t until = now_ms() + UNPLUG_MS;
+	const uint64_t until = now_ms() + UNPLUG_MS;
 
 	for (;;) {
 		json_t *devices = list(q, PLUGGED, err);

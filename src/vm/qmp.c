@@ -11,25 +11,17 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
 /* 0 when events are there, -ETIMEDOUT, or -errno */
-static int wait_for(int fd, short events, int64_t until)
+static int wait_for(int fd, short events, uint64_t until)
 {
 	for (;;) {
 		struct pollfd p = { .fd = fd, .events = events };
-		int64_t left = until - now_ms();
+		const int64_t left = (int64_t)(until - now_ms());
 		int n = poll(&p, 1, left > 0 ? (int)left : 0);
 
 		if (n > 0)
@@ -41,7 +33,7 @@ static int wait_for(int fd, short events, int64_t until)
 	}
 }
 
-static int send_all(struct qmp *q, const char *text, int64_t until)
+static int send_all(struct qmp *q, const char *text, uint64_t until)
 {
 	size_t len = strlen(text);
 
@@ -64,7 +56,7 @@ static int send_all(struct qmp *q, const char *text, int64_t until)
 }
 
 /* More of what the other end says. 0 or -errno. */
-static int fill(struct qmp *q, int64_t until)
+static int fill(struct qmp *q, uint64_t until)
 {
 	ssize_t n;
 	int rc;
@@ -92,7 +84,7 @@ static int fill(struct qmp *q, int64_t until)
 }
 
 /* The next line as an object. */
-static int read_object(struct qmp *q, int64_t until, json_t **out)
+static int read_object(struct qmp *q, uint64_t until, json_t **out)
 {
 	size_t seen = 0, len;
 	char *end = NULL;
@@ -120,7 +112,7 @@ static int read_object(struct qmp *q, int64_t until, json_t **out)
 }
 
 /* The next object that is no event; *out is NULL without one. */
-static int read_answer(struct qmp *q, int64_t until, json_t **out)
+static int read_answer(struct qmp *q, uint64_t until, json_t **out)
 {
 	for (;;) {
 		int rc = read_object(q, until, out);
@@ -264,7 +256,7 @@ static int answered(json_t *answer, const char *name, json_t **ret, char *err)
 int qmp_command(struct qmp *q, const char *name, json_t *args, json_t **ret,
 		char err[VM_ERR_MAX])
 {
-	const int64_t until = now_ms() + QMP_TIMEOUT_MS;
+	const uint64_t until = now_ms() + QMP_TIMEOUT_MS;
 	json_t *ask = json_pack("{s:s}", "execute", name), *answer = NULL;
 	char *text cleanup_free = NULL;
 	int rc = 0;

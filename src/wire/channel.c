@@ -72,10 +72,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/num.h"
 
-#define MS_NS		(1000 * 1000ULL)
 
 #define LOOK_MS		250	/* a longer silence of our own counts so much */
 #define HOST_SILENT_MS	3000	/* then the daemon is taken for dead */
@@ -157,11 +157,6 @@ static bool swap64(uint64_t *p, uint64_t from, uint64_t to)
 {
 	return __atomic_compare_exchange_n(p, &from, to, false,
 					   __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
-}
-
-static uint64_t now_ms(void)
-{
-	return wait_now_ns() / MS_NS;
 }
 
 static void judge_init(struct judge *j, uint32_t beat)
@@ -571,7 +566,7 @@ int channel_connect(struct transport *t, const struct transport_ops *ops,
 	*e = (struct end){ .head = shm, .shm = shm, .size = size,
 			   .bell = bell, .run_fd = -1,
 			   .keeper_fd = -1 };
-	backoff_init(&t->backoff, 2 * MS_NS, 2 * MS_NS);
+	backoff_init(&t->backoff, 2 * NS_PER_MS, 2 * NS_PER_MS);
 	err = size < SHM_HEADER_BYTES ? -EAGAIN : get_served(e, &t->backoff);
 	if (err) {
 		free(e);
@@ -863,7 +858,7 @@ static int open_bell(const struct table *tb, uint32_t i, int *out)
 
 static int accept_place(struct table *tb, uint32_t i, struct transport *t)
 {
-	const uint64_t longest = tb->bells ? 100 * MS_NS : 0;
+	const uint64_t longest = tb->bells ? 100 * NS_PER_MS : 0;
 	struct channel *ch = shm_channel(tb->shm, i);
 	struct place *p = &tb->places[i];
 	struct end *e = calloc(1, sizeof(*e));
@@ -891,8 +886,8 @@ static int accept_place(struct table *tb, uint32_t i, struct transport *t)
 	ring_init(&ch->to_guest);
 	ring_open(&e->in, &ch->to_host);
 	ring_open(&e->out, &ch->to_guest);
-	backoff_init(&t->backoff, longest ? longest : 2 * MS_NS,
-		     longest ? longest : 10 * MS_NS);
+	backoff_init(&t->backoff, longest ? longest : 2 * NS_PER_MS,
+		     longest ? longest : 10 * NS_PER_MS);
 	t->priv = e;
 	return 0;
 }

@@ -57,6 +57,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/num.h"
@@ -64,9 +65,8 @@
 #include "wire/device.h"
 #include "wire/loopback.h"
 
-#define MS_NS		(1000 * 1000ULL)
-#define BEAT_MAX_NS	(50 * MS_NS)	/* the daemon wakes for its beat */
-#define VISIT_NS	(200 * MS_NS)
+#define BEAT_MAX_NS	(50 * NS_PER_MS)	/* the daemon wakes for its beat */
+#define VISIT_NS	(200 * NS_PER_MS)
 #define CONNECT		"connect="	/* QEMU listens */
 #define MEMFD_NAME	"darkshadow-doorbell"
 #define VM_ID		0
@@ -406,7 +406,7 @@ static int visit(struct server *s)
 	int fd cleanup_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC |
 				   SOCK_NONBLOCK, 0);
 
-	s->tried_ns = wait_now_ns();
+	s->tried_ns = now_ns();
 	if (strlen(s->path) >= sizeof(addr.sun_path))
 		return -ENAMETOOLONG;
 	memcpy(addr.sun_path, s->path, strlen(s->path));
@@ -423,7 +423,7 @@ static void visit_again(struct server *s)
 	int err;
 
 	if (s->listen_fd >= 0 || s->conn >= 0 ||
-	    wait_now_ns() - s->tried_ns < VISIT_NS)
+	    now_ns() - s->tried_ns < VISIT_NS)
 		return;
 	err = visit(s);
 	if (err && err != -EAGAIN)

@@ -26,11 +26,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "wire/channel.h"
 #include "wire/device.h"
 
-#define MS_NS (1000 * 1000ULL)
 
 /* --- the guest ------------------------------------------------------------ */
 
@@ -170,7 +170,7 @@ static int shm_listen(struct listener *l, const char *args)
 	}
 	own->lock_fd = steal_fd(&lock);
 	own->fd = steal_fd(&fd);
-	backoff_init(&l->backoff, 2 * MS_NS, 10 * MS_NS);
+	backoff_init(&l->backoff, 2 * NS_PER_MS, 10 * NS_PER_MS);
 	l->priv = own;
 	return 0;
 }

@@ -6,7 +6,8 @@
 #include <poll.h>
 #include <sched.h>
 #include <sys/epoll.h>
-#include <time.h>
+
+#include "base/clock.h"
 
 /*
  * One side spins for longer than the other's first sleep takes, timer slack
@@ -17,16 +18,7 @@
 #define FIRST_STEP_NS	(50 * 1000ULL)
 /* Each sleep adds at most this part of the time that it has been quiet. */
 #define STEP_PART	16
-#define IDLE_NS		(1000 * 1000 * 1000ULL)
-#define SECOND_NS	(1000 * 1000 * 1000ULL)
-
-uint64_t wait_now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * SECOND_NS + (uint64_t)ts.tv_nsec;
-}
+#define IDLE_NS		NS_PER_S
 
 void backoff_init(struct backoff *b, uint64_t busy_max_ns,
 		  uint64_t idle_max_ns)
@@ -43,22 +35,22 @@ void backoff_init(struct backoff *b, uint64_t busy_max_ns,
 
 void backoff_active(struct backoff *b)
 {
-	b->active_ns = wait_now_ns();
+	b->active_ns = now_ns();
 }
 
 void backoff_rest(struct backoff *b)
 {
-	b->active_ns = wait_now_ns() - SPIN_NS;
+	b->active_ns = now_ns() - SPIN_NS;
 }
 
 bool backoff_spins(const struct backoff *b)
 {
-	return b->spins && wait_now_ns() - b->active_ns < SPIN_NS;
+	return b->spins && now_ns() - b->active_ns < SPIN_NS;
 }
 
 uint64_t backoff_step(const struct backoff *b)
 {
-	const uint64_t quiet = wait_now_ns() - b->active_ns;
+	const uint64_t quiet = now_ns() - b->active_ns;
 	const uint64_t max = quiet >= IDLE_NS ? b->idle_max_ns :
 						b->busy_max_ns;
 	const uint64_t step = quiet / STEP_PART;
@@ -75,8 +67,8 @@ int wait_fds(int fd, int other, uint64_t timeout_ns)
 		{ .fd = other, .events = POLLIN },
 	};
 	const struct timespec ts = {
-		.tv_sec = (time_t)(timeout_ns / SECOND_NS),
-		.tv_nsec = (long)(timeout_ns % SECOND_NS),
+		.tv_sec = (time_t)(timeout_ns / NS_PER_S),
+		.tv_nsec = (long)(timeout_ns % NS_PER_S),
 	};
 
 	if (ppoll(p, 2, timeout_ns == UINT64_MAX ? NULL : &ts, NULL) < 0)

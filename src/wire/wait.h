@@ -22,8 +22,6 @@ struct backoff {
 	bool spins;
 };
 
-uint64_t wait_now_ns(void);		/* CLOCK_MONOTONIC */
-
 void backoff_init(struct backoff *b, uint64_t busy_max_ns,
 		  uint64_t idle_max_ns);
 void backoff_active(struct backoff *b);

@@ -183,8 +183,8 @@ END
 }
 
 # What the subset has of it, less what takes long.
-subset=(seccomp clone3 sigaltstack x86 core exec rseq/basic_test)
-long=(x86/syscall_numbering_64)
+subset=(clone3 sigaltstack x86 core exec rseq/basic_test)
+long=(x86/syscall_numbering_64 x86/amx_64)
 
 # shellcheck source=tests/judge/common.sh
 . "$here/common.sh"

@@ -14,16 +14,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "host/serve.h"
 #include "wire/rules.h"
 #include "wire/transport.h"
-#include "wire/wait.h"
-
-static uint64_t ms(void)
-{
-	return wait_now_ns() / 1000000;
-}
 
 static void nap(unsigned int n)
 {

@@ -207,14 +207,14 @@ static void device_stop(struct device_thread *d)
 
 static int reach(struct transport *t)
 {
-	uint64_t until = ms() + 5000;
+	uint64_t until = now_ms() + 5000;
 	int err;
 
 	do {
 		err = transport_connect(t, &hypercall_ops, dir);
 		if (transport_retry(err))
 			nap(20);
-	} while (transport_retry(err) && ms() < until);
+	} while (transport_retry(err) && now_ms() < until);
 	return err;
 }
 
@@ -228,10 +228,10 @@ static uint64_t idle_latency(struct transport *t)
 
 		/* Not a multiple of what it sleeps without a bell. */
 		nap(400 + (unsigned int)i * 13);
-		took[i] = ms();
+		took[i] = now_ms();
 		if (!ask(t))
 			return UINT64_MAX;
-		took[i] = ms() - took[i];
+		took[i] = now_ms() - took[i];
 		for (; at > 0 && took[at - 1] > took[at]; at--) {
 			uint64_t swap = took[at];
 
@@ -401,7 +401,7 @@ static void test_bad_vm(const char *path)
 	pid_t daemon = bell_daemon(path);
 	char junk[4096];
 	struct machine vm;
-	uint64_t began = ms();
+	uint64_t began = now_ms();
 	bool good;
 
 	memset(junk, 0xff, sizeof(junk));
@@ -420,8 +420,8 @@ static void test_bad_vm(const char *path)
 	vm.conn = vm_connect(path);
 	good = vm_hear(&vm);
 	printf("# heard %d: %zu peers in %lu ms\n", good, vm.npeers,
-	       ms() - began);
-	ok(good && vm.npeers == BELLS && ms() - began < 15000,
+	       now_ms() - began);
+	ok(good && vm.npeers == BELLS && now_ms() - began < 15000,
 	   "VMs that come, shout and go leave the daemon in order");
 	vm_fini(&vm);
 	ok(end(daemon, SIGTERM) == 0, "which then ends as it should");

@@ -11,9 +11,9 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/num.h"
 #include "tap.h"
 
@@ -28,14 +28,6 @@ static char path[64];
 static void judge(bool good, const char *what, const char *err)
 {
 	okf(good, "%s (%s)", what, err);
-}
-
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
 static int listen_here(void)
@@ -100,7 +92,7 @@ static void end(pid_t pid)
 static void opens_to(pid_t server, int want, const char *what)
 {
 	char err[VM_ERR_MAX] = "";
-	const int64_t start = now_ms();
+	const uint64_t start = now_ms();
 	struct qmp q;
 	int rc = qmp_open(&q, path, err);
 

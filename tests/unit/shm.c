@@ -146,7 +146,7 @@ static int reach(struct transport *t, const char *path)
 /* As run does it: -EAGAIN and -EBUSY are worth another try. */
 static int reach_in(struct transport *t, const char *path, uint64_t within_ms)
 {
-	uint64_t until = ms() + within_ms;
+	uint64_t until = now_ms() + within_ms;
 	int err;
 
 	do {
@@ -154,7 +154,7 @@ static int reach_in(struct transport *t, const char *path, uint64_t within_ms)
 		if (!transport_retry(err))
 			break;
 		nap(20);
-	} while (ms() < until);
+	} while (now_ms() < until);
 	return err;
 }
 
@@ -181,11 +181,11 @@ static bool serves(const char *path)
 /* How it ends, within a time: -ETIMEDOUT: it does not. */
 static int how_it_ends(struct transport *t, uint64_t within_ms)
 {
-	uint64_t until = ms() + within_ms;
+	uint64_t until = now_ms() + within_ms;
 	struct msg m;
 	int fd, err = 0;
 
-	while (!err && ms() < until) {
+	while (!err && now_ms() < until) {
 		if (transport_pending(t))
 			err = transport_recv(t, &m, &fd);
 		else
@@ -369,14 +369,14 @@ static void test_scribbler(void)
 	} got;
 	struct ring_end in, out;
 	struct scribbler s = { .ring = new_ring(&in, &out) };
-	const uint64_t until = ms() + 1000;
+	const uint64_t until = now_ms() + 1000;
 	unsigned int taken = 0, refused = 0;
 	bool unharmed = true;
 	pthread_t thread;
 
 	memset(&got, 0x5a, sizeof(got));
 	pthread_create(&thread, NULL, scribble, &s);
-	for (uint32_t i = 0; unharmed && (i % 1024 || ms() < until); i++) {
+	for (uint32_t i = 0; unharmed && (i % 1024 || now_ms() < until); i++) {
 		ssize_t n;
 
 		__atomic_store_n(&s.ring->head, in.at + 1, __ATOMIC_RELEASE);
@@ -533,15 +533,15 @@ static void test_ends(const char *path)
 	session = session_of(daemon);
 	kill(daemon, SIGSTOP);
 	kill(session, SIGKILL);
-	began = ms();
+	began = now_ms();
 	end(daemon, SIGKILL);
 	err = how_it_ends(&t, 10000);
 	ok(!transport_settled(&t),
 	   "a guest does not take silence for the end of the shadows");
-	ok(good && err == -EPIPE && ms() - began > 1000,
+	ok(good && err == -EPIPE && now_ms() - began > 1000,
 	   "a daemon that was killed is gone for its guest, after its silence");
-	began = ms();
-	ok(reach(&later, path) == -EAGAIN && ms() - began < 2500,
+	began = now_ms();
+	ok(reach(&later, path) == -EAGAIN && now_ms() - began < 2500,
 	   "a guest that comes after it is told to come again");
 	transport_fini(&t);
 
@@ -549,9 +549,9 @@ static void test_ends(const char *path)
 	good = reach_in(&t, path, 2000) == 0 && ask(&t);
 	end(daemon, SIGKILL);
 	daemon = shm_daemon(path, real_daemon);
-	began = ms();
+	began = now_ms();
 	err = how_it_ends(&t, 10000);
-	ok(good && err == -EPIPE && ms() - began < 1000,
+	ok(good && err == -EPIPE && now_ms() - began < 1000,
 	   "with a new daemon that is so at once");
 	good = reach_in(&later, path, 2000) == 0 && ask(&later);
 	transport_fini(&t);
@@ -567,7 +567,7 @@ static void test_deaf_guest(const char *path)
 	pid_t daemon = shm_daemon(path, echo_daemon);
 	struct transport t;
 	struct msg m = { .type = MSG_START };
-	uint64_t began = ms();
+	uint64_t began = now_ms();
 	bool good = reach_in(&t, path, 2000) == 0;
 	size_t size;
 	void *shm = map_file(path, &size);
@@ -577,9 +577,9 @@ static void test_deaf_guest(const char *path)
 	for (uint32_t i = 0; good && i < RING_CELLS + 1; i++)
 		good = transport_send(&t, &m, -1) == 0;
 	while (__atomic_load_n(&ch->served, __ATOMIC_ACQUIRE) == nonce &&
-	       ms() - began < 15000)
+	       now_ms() - began < 15000)
 		nap(20);
-	ok(good && ms() - began > 2000 && ms() - began < 15000,
+	ok(good && now_ms() - began > 2000 && now_ms() - began < 15000,
 	   "a guest that does not read does not hold its session for ever");
 	for (uint32_t i = 0; good && i < RING_CELLS; i++) {
 		int fd;
@@ -875,14 +875,14 @@ static void killed_begin(struct long_test *l)
 	guest = guest_at(l->path);
 	l->good = l->daemon > 0 && guest > 0;
 	end(guest, SIGKILL);
-	l->since_ms = ms();
+	l->since_ms = now_ms();
 }
 
 /* Random bytes everywhere, while runs come and go at the real daemon. */
 static void fuzz_begin(struct long_test *l)
 {
 	unsigned int seed = 7;
-	uint64_t until = ms() + FUZZ_MS;
+	uint64_t until = now_ms() + FUZZ_MS;
 	const pid_t parent = getpid();
 	size_t size;
 	uint8_t *shm;
@@ -907,7 +907,7 @@ static void fuzz_begin(struct long_test *l)
 		}
 		_exit(0);
 	}
-	while (ms() < until) {
+	while (now_ms() < until) {
 		/* The control words more often than their share of bytes. */
 		for (int i = 0; i < 200; i++) {
 			struct channel *ch = shm_channel(shm,
@@ -933,7 +933,7 @@ static void fuzz_begin(struct long_test *l)
 		end(guests[i], SIGKILL);
 	munmap(shm, size);
 	l->good = alive(l->daemon);
-	l->since_ms = ms();
+	l->since_ms = now_ms();
 }
 
 /* Nothing but garbage, of a guest that then leaves it there. */
@@ -952,7 +952,7 @@ static void garbage_begin(struct long_test *l)
 	nap(100);
 	l->good = alive(l->daemon) && reach(&t, l->path) == -EBUSY;
 	munmap(shm, size);
-	l->since_ms = ms();
+	l->since_ms = now_ms();
 }
 
 static bool long_end(struct long_test *l, bool (*look)(struct transport *))
@@ -961,7 +961,7 @@ static bool long_end(struct long_test *l, bool (*look)(struct transport *))
 	bool good;
 	int err;
 
-	while (ms() - l->since_ms < GIVEN_UP_MS)
+	while (now_ms() - l->since_ms < GIVEN_UP_MS)
 		nap(50);
 	err = reach_in(&t, l->path, 8000);
 	good = l->good && alive(l->daemon) && err == 0 && look(&t);

@@ -44,9 +44,10 @@ if ! "$BUILD/vm/guest" "$BUILD/static/darkshadow" run --transport shm \
 	cat "$DS_VM_DIR/daemon.log" >&2
 	exit 125
 fi
-export VICTIM_SLOW=5 DS_TEST_TIMEOUT=$((2 * ${DS_TEST_TIMEOUT:-60}))
+export DS_AT_ONCE=1 VICTIM_SLOW=5
+export DS_TEST_TIMEOUT=$((2 * ${DS_TEST_TIMEOUT:-60}))
 if [ "$DS_VM" = qemu ]; then
-	export DS_AT_ONCE=1 VICTIM_SLOW=10
+	VICTIM_SLOW=10
 	DS_TEST_TIMEOUT=$((2 * DS_TEST_TIMEOUT))
 fi
 status=0
