@@ -4,9 +4,9 @@
 # name without folder and suffix (launch, calls), "*" is all
 #
 # WHERE is loopback (and the unit tests), base (loopback with --no-patch), uml or
-# qemu; without it: all four. In base and in a virtual machine run those tests
-# whose file has the tag "vm", but for tests that cannot (tests/helpers.bash);
-# their names begin with the machine's.
+# qemu; without it: all four, qemu beside base and uml. In base and in a virtual
+# machine run those tests whose file has the tag "vm", but for tests that cannot
+# (tests/helpers.bash); their names begin with the machine's.
 #
 # Output of bats and of the unit tests (TAP) goes through; what failed is told
 # again at the end, in short. The last line is "N passed, N failed", with
@@ -23,9 +23,25 @@ pattern=${1:-*}
 [ $# -eq 0 ] || shift
 places=("$@")
 [ $# -gt 0 ] || places=(loopback base uml qemu)
+for place in "${places[@]}"; do
+	case $place in
+	loopback | base | uml | qemu) ;;
+	*) echo "'$place' is not loopback, base, uml or qemu" >&2; exit 2 ;;
+	esac
+done
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+into=$log		# what goes through goes there as well
+aside=$(mktemp)		# what the pass says that runs beside others
+beside=			# its process group
 broken=0
+
+# shellcheck disable=SC2317	# called by the trap
+finish() {
+	[ -z "$beside" ] || kill -- "-$beside" 2>/dev/null
+	rm -f "$log" "$aside"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
 
 shopt -s nullglob
 
@@ -38,18 +54,18 @@ units() {
 		[ -e "$source" ] || continue
 		unit=$BUILD/unit/$(basename "$source" .c)
 		echo "# unit: $(basename "$unit")"
-		"$unit" 2>&1 | tee -a "$log"
+		"$unit" 2>&1 | tee -a "$into"
 		status=${PIPESTATUS[0]}
 		if [ "$status" -ne 0 ]; then
 			echo "not ok - $(basename "$unit") exited with $status" |
-				tee -a "$log"
+				tee -a "$into"
 		fi
 	done
 }
 
 # behaviour COMMAND... - bats, or what leads to it
 behaviour() {
-	"$@" 2>&1 | tee -a "$log"
+	"$@" 2>&1 | tee -a "$into"
 	# Failing tests are counted below; this is about bats itself.
 	[ "${PIPESTATUS[0]}" -le 1 ] || broken=1
 }
@@ -92,14 +108,26 @@ machine() {
 		"${bats[@]}" --filter-tags "vm,!user,!not-vm,!not-$1" "${fit[@]}"
 }
 
-for place in "${places[@]}"; do
-	case $place in
-	loopback) loopback ;;
-	base) base ;;
-	uml | qemu) machine "$place" ;;
-	*) echo "'$place' is not loopback, base, uml or qemu" >&2; exit 2 ;;
-	esac
-done
+wanted() {
+	[[ " ${places[*]} " = *" $1 "* ]]
+}
+
+! wanted loopback || loopback
+# An emulated machine is slow, and leaves a core to others: it runs beside them.
+if wanted qemu; then
+	set -m
+	(into=/dev/null; machine qemu; exit "$broken") >"$aside" 2>&1 </dev/null &
+	beside=$!
+	set +m
+fi
+! wanted base || base
+! wanted uml || machine uml
+if wanted qemu; then
+	tail -n +1 -s 0.1 --pid="$beside" -f "$aside"
+	wait "$beside" || broken=1
+	beside=
+	cat "$aside" >>"$log"
+fi
 
 failed=$(grep -c '^not ok' "$log")
 skipped=$(grep -Ec '^ok .*# skip' "$log")

@@ -131,6 +131,9 @@ a_loop() {
 	[ "$(id -u)" -eq 0 ] || skip "only root has loop devices"
 	[ -e /dev/loop-control ] || skip "this machine has no loop devices"
 	truncate -s 64M "$HOSTDIR/disk"
+	# Others look for one at the same time: until this test has ended.
+	exec {LOOP_LOCK}</dev/loop-control
+	flock "$LOOP_LOCK"
 	LOOP=$(losetup -f)
 	RULES=(-f dev:/dev/loop-control -f "dev:$LOOP")
 }
