@@ -253,6 +253,19 @@ time.sleep(60)' >"$TESTDIR/pid" 3>&- &
 	done
 }
 
+@test "one whose first thread ends as another ends them all, every time" {
+	local i
+
+	for ((i = 0; i < 40; i++)); do
+		: >"$TESTDIR/json"
+		status=0
+		maps -j -o "$TESTDIR/json" -- "$VICTIMS/mapped" 3 alone \
+			</dev/null >"$TESTDIR/mapped" 2>/dev/null || status=$?
+		[ "$status" -eq 3 ]
+		[ "$(region scattered present)" = 1024 ]
+	done
+}
+
 @test "a program that another thread executes is what is shown in the end" {
 	run --separate-stderr maps -s -- "$VICTIMS/threadexec" \
 		/bin/sh -c 'exit 5'

@@ -4,19 +4,21 @@
  *
  * Theory of operation. A thread that is traced stops on its way out, its memory
  * still there (PTRACE_EVENT_EXIT), whether it exits or was killed. The memory
- * stays until the last thread has gone, so all of them are traced and counted,
- * and the stop of the last one is the moment.
+ * stays until the last thread has gone, so all of them are traced and known, and
+ * the stop of the last one is the moment.
  *
- * Once the first thread has gone /proc/PID shows nothing. So when all of the
- * process ends it is *held* in its stop until the others have come to theirs.
- * Where it alone ends (pthread_exit(3)) the others may wait for it, so it is
- * not, and another thread stands for the process in the end. An exec by another
- * thread kills it and waits for it, and looks like an end of all: so nothing is
- * held for long.
+ * Who kills a thread that is in that stop ends the stop, which then may never be
+ * heard of (ptrace(2), Death under ptrace): a thread ends by itself, and at the
+ * same time another ends them all. So one that ends all, or has been killed, is
+ * *held* in its stop if all others are doomed, until each of them has come to its
+ * own stop or has gone. The first thread of a process becomes a zombie of which
+ * nobody hears as long as others are there: one looks.
  *
- * A thread counts from the stop of the one that makes it, before either runs.
- * An exec ends all but one, each by its own exit stop; that one takes the
- * process's id over. What clone(2) makes that is no thread is let go.
+ * An exec by another thread kills all others, too, but is not doomed itself.
+ *
+ * A thread is known from the stop of the one that makes it, or its own first one.
+ * An exec ends all but one; that one takes the process's id over. What clone(2)
+ * makes that is no thread is let go.
  */
 #include "tool/follow.h"
 
@@ -31,20 +33,22 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/exec.h"
 #include "base/exit.h"
 #include "base/fd.h"
+#include "base/idmap.h"
 #include "process/proc.h"
 #include "process/remote.h"
 
-/* How long the first thread is held after the last sign of the others. */
-#define HOLD_MS 200
+/* How often one looks for what nobody tells, while a thread is held. */
+#define LOOK_MS 5
 
 struct followed {
 	pid_t pid;
-	unsigned int threads;	/* that have not come to their end */
+	struct idmap live;	/* threads that have not come to their end */
 	bool execed;		/* it is the command, not our child any more */
-	bool held;		/* the first thread, in its exit stop */
+	pid_t held;		/* a thread in its exit stop, or 0 */
 	bool ended;
 	int status;		/* as wait(2) has it, when ended */
 	follow_fn fn;
@@ -88,11 +92,16 @@ static void resume(pid_t tid, int sig)
 	(void)ptrace(PTRACE_CONT, tid, NULL, (void *)(intptr_t)sig);
 }
 
-static void release(struct followed *f)
+static void *as_value(pid_t tid)
 {
-	if (f->held)
-		resume(f->pid, 0);
-	f->held = false;
+	return (void *)(intptr_t)tid;
+}
+
+/* Without memory it is not missed, and the end is seen too early. */
+static void add_thread(struct followed *f, pid_t tid)
+{
+	if (!idmap_get(&f->live, (uint32_t)tid) && is_thread_of(tid, f->pid))
+		(void)idmap_put(&f->live, (uint32_t)tid, as_value(tid));
 }
 
 /* Does the thread end by itself, leaving others? */
@@ -103,18 +112,63 @@ static bool ends_alone(pid_t tid)
 	return remote_get_regs(tid, &regs) == 0 && regs.orig_rax == SYS_exit;
 }
 
+static bool is_gone(pid_t tid)
+{
+	struct proc_status status;
+
+	return proc_status_read(tid, &status) < 0 || status.state == 'Z' ||
+	       status.state == 'X';
+}
+
+/* Has it been killed, and does not know yet? Once it does, it will stop. */
+static bool is_doomed(pid_t tid)
+{
+	struct proc_status status;
+
+	return proc_status_read(tid, &status) < 0 || status.state == 'Z' ||
+	       status.state == 'X' || proc_has_signal(status.pending, SIGKILL);
+}
+
+static bool all_doomed(const struct followed *f)
+{
+	size_t pos = 0;
+	void *value;
+
+	while ((value = idmap_next(&f->live, &pos)))
+		if (!is_doomed((pid_t)(intptr_t)value))
+			return false;
+	return true;
+}
+
+/* tid is in its exit stop, or 0: nobody has come to one. */
+static void show_last(struct followed *f, pid_t tid)
+{
+	if (f->held)
+		tid = f->held;
+	if (tid && f->execed)
+		f->fn(f->ctx, f->pid, tid, FOLLOW_ENDING);
+	if (f->held)
+		resume(f->held, 0);
+	f->held = 0;
+}
+
 static void thread_ends(struct followed *f, pid_t tid)
 {
-	f->threads--;
-	if (f->threads && tid == f->pid && !ends_alone(tid)) {
-		f->held = true;
+	(void)idmap_take(&f->live, (uint32_t)tid);
+	if (f->live.n && !f->held && !ends_alone(tid) && all_doomed(f)) {
+		f->held = tid;
 		return;
 	}
-	if (!f->threads && f->execed)
-		f->fn(f->ctx, f->pid, f->held ? f->pid : tid, FOLLOW_ENDING);
-	if (!f->threads)
-		release(f);
+	if (!f->live.n)
+		show_last(f, tid);
 	resume(tid, 0);
+}
+
+/* A thread has gone: its exit stop may not have been heard of. */
+static void thread_gone(struct followed *f, pid_t tid)
+{
+	if (idmap_take(&f->live, (uint32_t)tid) && !f->live.n)
+		show_last(f, 0);
 }
 
 static void event(struct followed *f, pid_t tid, int which)
@@ -123,12 +177,13 @@ static void event(struct followed *f, pid_t tid, int which)
 
 	switch (which) {
 	case PTRACE_EVENT_CLONE:
-		ptrace(PTRACE_GETEVENTMSG, tid, NULL, &msg);
-		f->threads += is_thread_of((pid_t)msg, f->pid);
+		if (ptrace(PTRACE_GETEVENTMSG, tid, NULL, &msg) == 0)
+			add_thread(f, (pid_t)msg);
 		break;
 	case PTRACE_EVENT_EXEC:
 		f->execed = true;
-		f->threads = 1;
+		idmap_fini(&f->live);
+		add_thread(f, f->pid);
 		break;
 	case PTRACE_EVENT_EXIT:
 		thread_ends(f, tid);
@@ -138,11 +193,12 @@ static void event(struct followed *f, pid_t tid, int which)
 }
 
 /* The whole process stops, or a thread has just been born, or goes on. */
-static void event_stop(const struct followed *f, pid_t tid, int sig)
+static void event_stop(struct followed *f, pid_t tid, int sig)
 {
+	add_thread(f, tid);
 	if (sig != SIGTRAP)
 		(void)ptrace(PTRACE_LISTEN, tid, NULL, NULL);
-	else if (!is_thread_of(tid, f->pid))
+	else if (!idmap_get(&f->live, (uint32_t)tid))
 		(void)ptrace(PTRACE_DETACH, tid, NULL, NULL);
 	else
 		resume(tid, 0);
@@ -153,6 +209,7 @@ static void seen(struct followed *f, pid_t tid, int status)
 	const int which = status >> 16;
 
 	if (!WIFSTOPPED(status)) {
+		thread_gone(f, tid);
 		f->ended |= tid == f->pid;
 		if (tid == f->pid)
 			f->status = status;
@@ -177,15 +234,15 @@ static void look_around(struct followed *f)
 
 static int follow_to_end(struct followed *f, const struct signals *s)
 {
-	const struct timespec hold = { .tv_nsec = HOLD_MS * 1000000L };
+	const struct timespec look = { .tv_nsec = LOOK_MS * NS_PER_MS };
 
 	while (!f->ended) {
 		int sig = sigtimedwait(&s->awaited, NULL,
-				       f->held ? &hold : NULL);
+				       f->held ? &look : NULL);
 
-		if (sig < 0 && errno == EAGAIN)
-			release(f);
 		look_around(f);
+		if (f->held && is_gone(f->pid))
+			thread_gone(f, f->pid);
 		if (sig == SIGUSR1 && f->execed && !f->ended)
 			f->fn(f->ctx, f->pid, f->pid, FOLLOW_ASKED);
 	}
@@ -242,7 +299,7 @@ static int launch(char **argv, const struct signals *s, struct followed *f,
 
 int follow(char **argv, follow_fn fn, void *ctx, const char **what)
 {
-	struct followed f = { .threads = 1, .fn = fn, .ctx = ctx };
+	struct followed f = { .fn = fn, .ctx = ctx };
 	struct signals s;
 	int err;
 
@@ -253,5 +310,7 @@ int follow(char **argv, follow_fn fn, void *ctx, const char **what)
 	/* From the terminal they are the command's, whose end is to be seen. */
 	signal(SIGINT, SIG_IGN);
 	signal(SIGQUIT, SIG_IGN);
-	return follow_to_end(&f, &s);
+	err = follow_to_end(&f, &s);
+	idmap_fini(&f.live);
+	return err;
 }
