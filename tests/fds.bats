@@ -110,6 +110,8 @@ load helpers
 	[[ $output == *"eventfd2(2, 0x80001) = "* ]]
 }
 
+# Emulated it takes long, and is no other in User-Mode Linux.
+# bats test_tags=not-qemu
 @test "all of it holds with everything forwarded" {
 	victim_all fds
 }

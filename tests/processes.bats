@@ -19,6 +19,8 @@ load helpers
 	victim forkbomb orphans
 }
 
+# Emulated it takes long, and is no other in User-Mode Linux.
+# bats test_tags=not-qemu
 @test "the same with everything forwarded" {
 	victim_all forkbomb
 }

@@ -94,6 +94,8 @@ load helpers
 	victim races fork_descriptors
 }
 
+# Emulated it takes long, and is no other in User-Mode Linux.
+# bats test_tags=not-qemu
 @test "all of it holds with everything forwarded" {
 	victim_all races
 }

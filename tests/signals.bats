@@ -104,6 +104,8 @@ load helpers
 	victim async others
 }
 
+# Emulated it takes long, and is no other in User-Mode Linux.
+# bats test_tags=not-qemu
 @test "all of it holds with everything forwarded" {
 	victim_all signals
 }

@@ -91,6 +91,8 @@ setup() {
 	victim sockets copies
 }
 
+# Emulated it takes long, and is no other in User-Mode Linux.
+# bats test_tags=not-qemu
 @test "all of it holds with everything forwarded" {
 	victim_all sockets
 }

@@ -47,7 +47,7 @@ fi
 export DS_AT_ONCE=1 VICTIM_SLOW=5
 export DS_TEST_TIMEOUT=$((2 * ${DS_TEST_TIMEOUT:-60}))
 if [ "$DS_VM" = qemu ]; then
-	VICTIM_SLOW=10
+	VICTIM_SLOW=20
 	DS_TEST_TIMEOUT=$((2 * DS_TEST_TIMEOUT))
 fi
 status=0
