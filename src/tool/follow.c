@@ -9,12 +9,14 @@
  *
  * Who kills a thread that is in that stop ends the stop, which then may never be
  * heard of (ptrace(2), Death under ptrace): a thread ends by itself, and at the
- * same time another ends them all. So one that ends all, or has been killed, is
- * *held* in its stop if all others are doomed, until each of them has come to its
- * own stop or has gone. The first thread of a process becomes a zombie of which
- * nobody hears as long as others are there: one looks.
+ * same time another ends them all. So one that ends all, or has been killed as
+ * all others have, is *held* in its stop until each of them has come to its own or
+ * has gone. The first thread of a process becomes a zombie of which nobody hears as
+ * long as others are there: one looks.
  *
- * An exec by another thread kills all others, too, but is not doomed itself.
+ * An exec by another thread kills all others, too, but is not doomed itself. It
+ * waits for one that wanted to end all at the same time, so nothing is held for
+ * long.
  *
  * A thread is known from the stop of the one that makes it, or its own first one.
  * An exec ends all but one; that one takes the process's id over. What clone(2)
@@ -41,14 +43,17 @@
 #include "process/proc.h"
 #include "process/remote.h"
 
-/* How often one looks for what nobody tells, while a thread is held. */
+/* How often one looks for what nobody tells while a thread is held, and for how
+ * long it is. */
 #define LOOK_MS 5
+#define HOLD_MS 1000
 
 struct followed {
 	pid_t pid;
 	struct idmap live;	/* threads that have not come to their end */
 	bool execed;		/* it is the command, not our child any more */
-	pid_t held;		/* a thread in its exit stop, or 0 */
+	pid_t held;		/* a thread in its exit stop, or 0, and ... */
+	uint64_t until_ms;	/* ... for how long */
 	bool ended;
 	int status;		/* as wait(2) has it, when ended */
 	follow_fn fn;
@@ -104,12 +109,12 @@ static void add_thread(struct followed *f, pid_t tid)
 		(void)idmap_put(&f->live, (uint32_t)tid, as_value(tid));
 }
 
-/* Does the thread end by itself, leaving others? */
-static bool ends_alone(pid_t tid)
+/* The call by which the thread ends, or in which it was killed. */
+static uint64_t last_call(pid_t tid)
 {
 	struct user_regs_struct regs;
 
-	return remote_get_regs(tid, &regs) == 0 && regs.orig_rax == SYS_exit;
+	return remote_get_regs(tid, &regs) == 0 ? regs.orig_rax : ~0ULL;
 }
 
 static bool is_gone(pid_t tid)
@@ -140,6 +145,13 @@ static bool all_doomed(const struct followed *f)
 	return true;
 }
 
+static void release(struct followed *f)
+{
+	if (f->held)
+		resume(f->held, 0);
+	f->held = 0;
+}
+
 /* tid is in its exit stop, or 0: nobody has come to one. */
 static void show_last(struct followed *f, pid_t tid)
 {
@@ -147,16 +159,24 @@ static void show_last(struct followed *f, pid_t tid)
 		tid = f->held;
 	if (tid && f->execed)
 		f->fn(f->ctx, f->pid, tid, FOLLOW_ENDING);
-	if (f->held)
-		resume(f->held, 0);
-	f->held = 0;
+	release(f);
+}
+
+/* It is the last one, but for such as may go without a word. */
+static bool is_to_be_held(const struct followed *f, pid_t tid)
+{
+	const uint64_t call = last_call(tid);
+
+	return f->live.n && !f->held &&
+	       (call == SYS_exit_group || (call != SYS_exit && all_doomed(f)));
 }
 
 static void thread_ends(struct followed *f, pid_t tid)
 {
 	(void)idmap_take(&f->live, (uint32_t)tid);
-	if (f->live.n && !f->held && !ends_alone(tid) && all_doomed(f)) {
+	if (is_to_be_held(f, tid)) {
 		f->held = tid;
+		f->until_ms = now_ms() + HOLD_MS;
 		return;
 	}
 	if (!f->live.n)
@@ -243,6 +263,8 @@ static int follow_to_end(struct followed *f, const struct signals *s)
 		look_around(f);
 		if (f->held && is_gone(f->pid))
 			thread_gone(f, f->pid);
+		if (f->held && now_ms() > f->until_ms)
+			release(f);
 		if (sig == SIGUSR1 && f->execed && !f->ended)
 			f->fn(f->ctx, f->pid, f->pid, FOLLOW_ASKED);
 	}
