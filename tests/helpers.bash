@@ -175,7 +175,7 @@ victim() {
 	local name=$1 status=0
 
 	shift
-	if [ -n "${DS_AT_ONCE:-}" ] && [ $# -gt 0 ]; then
+	if [ -n "${DS_VM:-}" ] && [ $# -gt 0 ]; then
 		victim_at_once "$name" "$@" || status=$?
 	else
 		VICTIM_SHADOWED=1 VICTIM_LOCAL=$VICTIM_LOCAL \

@@ -44,7 +44,7 @@ load helpers
 @test "xargs runs processes side by side" {
 	local last=40 n
 
-	[ -z "${DS_AT_ONCE:-}" ] || last=10
+	[ -z "${DS_VM:-}" ] || last=10
 	for n in $(seq 1 "$last"); do
 		echo "$n" >"$HOSTDIR/$n"
 	done

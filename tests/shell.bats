@@ -28,7 +28,7 @@ alike() {
 	local shells=(dash bash) shell native shadowed
 
 	# Where starting a program takes long, one has to do.
-	if [ -n "${DS_AT_ONCE:-}" ]; then
+	if [ -n "${DS_VM:-}" ]; then
 		shells=(dash)
 	fi
 	for shell in "${shells[@]}"; do

@@ -117,12 +117,16 @@ static uint64_t last_call(pid_t tid)
 	return remote_get_regs(tid, &regs) == 0 ? regs.orig_rax : ~0ULL;
 }
 
+static bool is_dead(const struct proc_status *status)
+{
+	return status->state == 'Z' || status->state == 'X';
+}
+
 static bool is_gone(pid_t tid)
 {
 	struct proc_status status;
 
-	return proc_status_read(tid, &status) < 0 || status.state == 'Z' ||
-	       status.state == 'X';
+	return proc_status_read(tid, &status) < 0 || is_dead(&status);
 }
 
 /* Has it been killed, and does not know yet? Once it does, it will stop. */
@@ -130,8 +134,8 @@ static bool is_doomed(pid_t tid)
 {
 	struct proc_status status;
 
-	return proc_status_read(tid, &status) < 0 || status.state == 'Z' ||
-	       status.state == 'X' || proc_has_signal(status.pending, SIGKILL);
+	return proc_status_read(tid, &status) < 0 || is_dead(&status) ||
+	       proc_has_signal(status.pending, SIGKILL);
 }
 
 static bool all_doomed(const struct followed *f)

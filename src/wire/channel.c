@@ -76,7 +76,6 @@
 #include "base/fd.h"
 #include "base/num.h"
 
-
 #define LOOK_MS		250	/* a longer silence of our own counts so much */
 #define HOST_SILENT_MS	3000	/* then the daemon is taken for dead */
 #define HOST_ABSENT_MS	1000	/* the same, for one never met */

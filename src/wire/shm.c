@@ -31,7 +31,6 @@
 #include "wire/channel.h"
 #include "wire/device.h"
 
-
 /* --- the guest ------------------------------------------------------------ */
 
 static int find_memory(const char *args, char path[PATH_MAX])

@@ -9,7 +9,6 @@
 #	DS_RUN		`darkshadow run` in the guest
 #	DS_VM		uml or qemu
 #	DS_VM_DAEMON	process id of the daemon
-#	DS_AT_ONCE	set where starting a program takes long
 #	VICTIM_SLOW	see tests/victims/victim.h
 # The exit status is the command's; 125: there is no machine to run it with.
 set -euo pipefail
@@ -44,7 +43,7 @@ if ! "$BUILD/vm/guest" "$BUILD/static/darkshadow" run --transport shm \
 	cat "$DS_VM_DIR/daemon.log" >&2
 	exit 125
 fi
-export DS_AT_ONCE=1 VICTIM_SLOW=5
+export VICTIM_SLOW=5
 export DS_TEST_TIMEOUT=$((2 * ${DS_TEST_TIMEOUT:-60}))
 if [ "$DS_VM" = qemu ]; then
 	VICTIM_SLOW=20
