@@ -27,6 +27,7 @@ extern const uint64_t blob_gate_size;
 #define JUMP_FAR	6	/* ff 25 rel32: through memory */
 #define LOAD_RCX	7	/* 48 8b 0d rel32 */
 #define REACH		0x7fff0000ULL	/* of a displacement, with some to spare */
+#define AREA		(1ULL << 26)	/* where a page is looked for at a time */
 #define AROUND		96	/* bytes on either side of a site */
 
 /* The program's address of an offset from its `syscall`. */
@@ -156,25 +157,34 @@ static unsigned int inner_bytes(const struct site *s)
 	return mask;
 }
 
-/* Of the displacement of a jump to there, do the bytes that have to trap? */
-static bool displacement_traps(const struct patch *p, unsigned int inner,
-			       uint64_t gva)
+/*
+ * The lowest address from gva on that a jump can lead to so that the bytes of its
+ * displacement trap that have to. They are counted up like the digits of a number:
+ * where one does not trap, what is below it begins anew.
+ */
+static uint64_t next_trapping(const struct patch *p, unsigned int inner,
+			      uint64_t gva)
 {
-	const uint64_t d = gva - (window_start(p) + JUMP_LEN);
+	const uint64_t from = window_start(p) + JUMP_LEN;
+	uint64_t d = gva - from;
 
-	for (int i = 0; i < 4; i++)
-		if (inner >> i & 1 && !traps((uint8_t)(d >> 8 * i)))
-			return false;
-	return true;
+	for (int i = 3; i >= 0; i--) {
+		const uint64_t one = 1ULL << 8 * i;
+
+		if (!(inner >> i & 1) || traps((uint8_t)(d >> 8 * i)))
+			continue;
+		d = (d & ~(one - 1)) + one;
+		i = 4;		/* it may have carried */
+	}
+	return from + d;
 }
 
 /* Can the jump of a patch lead there, and the moved instructions reach back? */
-static bool fits(const struct patch *p, unsigned int inner, uint64_t gva)
+static bool fits(const struct patch *p, uint64_t gva)
 {
 	const int64_t d = (int64_t)(gva - (window_start(p) + JUMP_LEN));
 
-	if (!displacement_traps(p, inner, gva) || d > (int64_t)REACH ||
-	    d < -(int64_t)REACH)
+	if (d > (int64_t)REACH || d < -(int64_t)REACH)
 		return false;
 	for (int i = 0; i < p->found.ninsns; i++) {
 		const struct site_insn *insn = &p->found.insns[i];
@@ -217,16 +227,17 @@ static uint64_t place_in(const struct tramp_page *page, uint64_t gva,
 			 const struct patch *p, unsigned int inner)
 {
 	/* Aligned, unless the lowest byte of the displacement matters. */
-	const size_t step = inner & 1 ? 1 : TRAMP_UNIT;
+	const uint64_t align = inner & 1 ? 1 : TRAMP_UNIT;
+	uint64_t at = gva, next;
 
-	/* The upper two bytes have two values in a page at the most. */
-	if (!displacement_traps(p, inner & 0xc, gva) &&
-	    !displacement_traps(p, inner & 0xc, gva + PAGE_BYTES - 1))
-		return 0;
-	for (size_t off = 0; off + p->size <= PAGE_BYTES; off += step)
-		if ((!page || is_free(page, off, p->size)) &&
-		    fits(p, inner, gva + off))
-			return gva + off;
+	while (at + p->size <= gva + PAGE_BYTES) {
+		next = next_trapping(p, inner, at);
+		next = (next + align - 1) & ~(align - 1);
+		if (next == at && (!page || is_free(page, at - gva, p->size)) &&
+		    fits(p, at))
+			return at;
+		at = next > at ? next : at + align;
+	}
 	return 0;
 }
 
@@ -289,12 +300,17 @@ static struct tramp_page *page_near(struct tracer *tr, struct task *t,
 	const struct maps *maps = &t->proc->mm->patches.maps;
 
 	for (size_t i = 0; i < ARRAY_SIZE(distance); i++) {
-		uint64_t gva = page_down(p->site + (uint64_t)distance[i]);
+		const uint64_t from = page_down(p->site + (uint64_t)distance[i]);
+		uint64_t gva, at;
 
 		/* Bits 16 to 23 of the displacement have all values in here. */
-		for (int n = 0; n < 1 << 14; n++, gva += PAGE_BYTES) {
+		for (gva = from; gva - from < AREA; gva = at) {
 			struct tramp_page *page;
 
+			at = page_down(next_trapping(p, inner & 0xc, gva));
+			if (at > gva)
+				continue;
+			at += PAGE_BYTES;
 			if (gva < 1 << 16 || gva >= USER_END ||
 			    !place_in(NULL, gva, p, inner) ||
 			    !is_unmapped(maps, gva))
