@@ -72,7 +72,7 @@
 #define SLOT_RESULT	72	/* s64 */
 /* and what is the target's own: */
 #define SLOT_POST	128	/* u32, not 0: the gate stops when done */
-#define SLOT_FREE	132	/* u32, of a lane: 1: it may be taken */
+#define SLOT_FREE	132	/* u32, of a lane: 1: it may be taken; or whose */
 #define SLOT_RDI	136	/* u64: the program's registers */
 #define SLOT_RSI	144
 #define SLOT_RDX	152
@@ -104,6 +104,7 @@
 #define SLOT_R13	288
 #define SLOT_R14	296
 #define SLOT_R15	304
+#define SLOT_MOVED	316	/* u32, and one: the lane to go on with */
 #define SLOT_PAUSE_MIN_NS 50000
 #define SLOT_PAUSE_MAX_NS 8000000
 #define SLOT_ASIDE	0x800	/* for what must leave the scratch alone */
@@ -179,10 +180,11 @@
 #define STUB_DIRS	256
 #define STUB_DIR_MAX	116	/* bytes of a directory's name */
 #define STUB_NOTES	64
-#define STUB_YOUNG	32
+#define STUB_CHANGES	64
+#define STUB_YOUNG	64
 #define STUB_YOUNG_MAX	(1UL << 30)	/* bytes of one mapping */
 #define STUB_YOUNG_SMALL (1UL << 20)
-#define STUB_NOTE_MAX	232	/* bytes of a path */
+#define STUB_NOTE_MAX	224	/* bytes of a path */
 #define STUB_DIR_UNKNOWN 0
 #define STUB_DIR_LOCAL	1
 #define STUB_DIR_HOST	2
@@ -193,6 +195,7 @@
 #define DECIDED_LOCAL	1
 #define DECIDED_FORWARD	2	/* the request is filled in */
 #define DECIDED_DONE	3	/* SLOT_VALUE is the result */
+#define DECIDED_WAIT	4	/* for a lane with an executor; in stub.c alone */
 
 /*
  * How far the stub is with a call. A signal is let through before anything has
@@ -255,6 +258,7 @@ struct slot {
 	uint32_t cpu, stage;
 	uint64_t rbx, rbp, r13, r14, r15;
 	uint32_t note;		/* of a lane's, and one: stub_ctl.notes; 0: none */
+	uint32_t moved;
 };
 
 _Static_assert(offsetof(struct slot, args) == SLOT_ARGS, "abi");
@@ -270,6 +274,16 @@ _Static_assert(offsetof(struct slot, pause_s) == SLOT_PAUSE, "abi");
 _Static_assert(offsetof(struct slot, pause_ns) == SLOT_PAUSE_NS, "abi");
 _Static_assert(offsetof(struct slot, stage) == SLOT_STAGE, "abi");
 _Static_assert(offsetof(struct slot, r15) == SLOT_R15, "abi");
+_Static_assert(offsetof(struct slot, moved) == SLOT_MOVED, "abi");
+
+/*
+ * A lane that a thread has taken when it had one: SLOT_FREE says which, until it has
+ * let go of that. Bit 0 is clear.
+ */
+static inline uint32_t slot_taken_by(uint32_t lane)
+{
+	return 2 * (lane + 1);
+}
 
 /* slot_answered() - has the request that seq published been answered? */
 static inline int slot_answered(const struct slot *s, uint32_t seq)
@@ -304,14 +318,24 @@ struct stub_dir {
 	char text[STUB_DIR_MAX];
 };
 
+/* The head of what the stub writes down for the tracer, who reads it at its next
+ * stop. */
+struct stub_log {
+	uint32_t state;		/* LOG_ */
+	uint64_t order;		/* of all of it; 1 is the first */
+};
+
+#define LOG_FREE	0
+#define LOG_TAKEN	1	/* what becomes of it is not known yet */
+#define LOG_TRUE	2
+
 /*
- * What the stub has opened and closed, which the tracer writes down at its next
- * stop. A descriptor's number is taken while it is opened and until it has been
- * closed, so of one number there are never two in the wrong order.
+ * What the stub has opened and closed. A descriptor's number is taken while it is
+ * opened and until it has been closed, so of one number there are never two in the
+ * wrong order.
  */
 struct stub_note {
-	uint32_t state;		/* NOTE_ */
-	uint32_t order;		/* of all notes */
+	struct stub_log log;
 	int32_t fd;		/* opened, or */
 	int32_t closed;		/* 1: closed */
 	int32_t flags;		/* O_ flags it was opened with */
@@ -319,29 +343,44 @@ struct stub_note {
 	char text[STUB_NOTE_MAX];
 };
 
-#define NOTE_FREE	0
-#define NOTE_TAKEN	1	/* what becomes of it is not known yet */
-#define NOTE_TRUE	2
-
 /*
- * A private, anonymous mapping that the stub has made, and the tracer does not
- * know of yet: at its next stop it takes what is YOUNG_MAPPED. Until then the
- * stub may unmap it again. The offsets in the arena are the mapping's own, and
- * when it is gone the next one's, for no shadow has heard of it: small ones take
- * their room a part at a time, and what they have left there is emptied when all
- * of it has been used.
+ * A private, anonymous mapping that the stub has made. The tracer does not know of
+ * it yet: at its next stop it takes what is YOUNG_MAPPED. Until then the stub may
+ * unmap it again. The offsets in the arena are the mapping's own, and when it is
+ * gone the next one's, for no shadow has heard of it: small ones take their room a
+ * part at a time, and what they have left there is emptied when all of it has been
+ * used.
+ *
+ * When the tracer has taken it, it is YOUNG_KNOWN: offsets and room are the
+ * tracer's, but where it lies and at which offsets the stub may still count on,
+ * until a call that the tracer makes may change that. What the stub does to it is
+ * a struct stub_change.
  */
 struct stub_young {
 	uint32_t state;		/* YOUNG_ */
-	uint32_t prot;
+	uint32_t prot;		/* that it was mapped with */
+	uint64_t order;		/* in that of struct stub_log: once it was there */
 	uint64_t start, len;
 	uint64_t off, room;	/* in the arena; room: bytes, or 0: none yet */
-	uint64_t at;		/* what is before it in the room was used */
+	uint64_t at;		/* offset of start; what is before it in the
+				 * room was used */
 };
 
 #define YOUNG_FREE	0
 #define YOUNG_TAKEN	1	/* somebody is about to change it */
 #define YOUNG_MAPPED	2
+#define YOUNG_KNOWN	3
+
+/*
+ * What the stub has done to private memory that the tracer knows of, or will when it
+ * takes what is young: noted before it is done, so what another thread maps there
+ * afterwards is of a later order.
+ */
+struct stub_change {
+	struct stub_log log;
+	int32_t prot;		/* PROT_READ and PROT_WRITE, or -1: unmapped */
+	uint64_t start, end;
+};
 
 /*
  * Where a name is looked for: a hash (FNV-1a) begins with stub_dir_hash(), takes
@@ -372,7 +411,8 @@ struct stub_ctl {
 	uint8_t what[STUB_NRS];	/* bit i < 6: argument i points; */
 	uint8_t sized[STUB_NRS]; /* bit i: ... so many bytes as the next says */
 	uint8_t path[STUB_NRS];	/* where the path is: STUB_PATH_ */
-	uint32_t ready;		/* lanes have executors */
+	uint32_t ready;		/* the first lanes have executors: */
+	uint32_t nmanned;	/* how many */
 	/* The shadow has been told of all that is mapped, but for what is
 	 * young; otherwise, and in a VM always, of what is in shadowed. */
 	uint32_t told;
@@ -383,14 +423,16 @@ struct stub_ctl {
 	uint32_t all;		/* names below a host directory may be local */
 	uint32_t makes;		/* SLOT_NEWFD of an ioctl; 0: it makes none */
 	uint32_t ntrue;		/* notes that are to be written down */
-	uint32_t order;		/* of the next note */
 	int32_t arena;		/* HIDDEN_ARENA */
-	uint32_t nyoung;	/* mappings that the tracer does not know of */
+	uint64_t order;		/* of what was noted last */
+	uint32_t nyoung;	/* mappings and changes that the tracer does not
+				 * know of */
 	uint32_t changing;	/* threads that are about to change one, ... */
 	uint32_t still;		/* ... which none may begin to do now */
 	uint64_t pool, pool_end;	/* offsets in the arena for them */
 	int64_t pause_ns;	/* of lanes: SLOT_PAUSE_NS; 0: not in a VM */
 	struct stub_young young[STUB_YOUNG];
+	struct stub_change changes[STUB_CHANGES];
 	uint32_t fds[STUB_FDS / 32];	/* not simply the target's */
 	uint32_t hosts[STUB_FDS / 32];	/* the host's */
 	uint32_t trees[STUB_FDS / 32];	/* so is all below these directories */
@@ -438,6 +480,8 @@ struct gate_header {
 	uint32_t stub_enter;	/* r12: lane */
 	uint32_t stub_saved;	/* all of the program is in it */
 	uint32_t stub_flags;	/* rflags as well; DF is clear from here */
+	uint32_t stub_moved;	/* r12: another lane; rcx: the former, ... */
+	uint32_t stub_let_go;	/* ... until here */
 	uint32_t stub_commit;	/* looks whether a signal is held ... */
 	uint32_t stub_published;	/* ... before it publishes the request */
 	uint32_t stub_undone;	/* r12: lane; stub_undo(), then its trap */

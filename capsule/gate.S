@@ -12,7 +12,8 @@
  * goes back to the trampoline's own, traced `syscall`, and the rest comes here,
  * to the stub. It takes a lane, puts all of the program's registers there,
  * decides the rest in C on the lane's stack, and either publishes a request
- * and waits for it as for the tracer's, or goes back without one.
+ * and waits for it as for the tracer's, or goes back without one. Where its lane
+ * has no executor the C code moves to one that has, before it does anything else.
  *
  * The arithmetic flags are kept without a stack, as lahf and seto leave them in
  * ax: bits 8..15 are bits 0..7 of rflags, bit 0 is OF. In site_code they go to
@@ -57,6 +58,8 @@ gate:
 	.long	stub_enter - gate
 	.long	stub_saved - gate
 	.long	stub_flags - gate
+	.long	stub_moved - gate
+	.long	stub_let_go - gate
 	.long	stub_commit - gate
 	.long	stub_published - gate
 	.long	stub_undone - gate
@@ -255,6 +258,7 @@ stub_enter:
 	mov	%rax, SLOT_VALUE(%r12)
 	mov	%rcx, SLOT_SITE(%r12)
 	movl	$STAGE_NONE, SLOT_STAGE(%r12)
+	movl	$0, SLOT_MOVED(%r12)
 stub_saved:
 	lea	SLOT_STRIDE(%r12), %rsp
 	mov	%eax, SLOT_NR(%r12)
@@ -279,7 +283,16 @@ stub_saved:
 stub_flags:
 	cld
 	call	stub_decide
-	RESTORE_DF
+	cmp	%r12, %rdx
+	je	1f
+	mov	%r12, %rcx
+	lea	SLOT_STRIDE(%rdx), %rsp
+stub_moved:
+	mov	%rdx, %r12
+	movl	$1, SLOT_FREE(%rcx)
+stub_let_go:
+	movl	$0, SLOT_FREE(%r12)
+1:	RESTORE_DF
 	cmp	$DECIDED_LOCAL, %eax
 	je	stub_local
 	jb	stub_trap

@@ -5,6 +5,7 @@
  * Freestanding, no writable memory but the lane, no vector registers. What
  * cannot be decided here, quickly and for certain, is the tracer's.
  */
+#include <asm-generic/errno-base.h>
 #include <asm/unistd_64.h>
 
 #include "capsule/abi.h"
@@ -40,13 +41,29 @@
 #define MAP_ANONYMOUS	0x20
 #define MAP_NORESERVE	0x4000
 #define MAP_STACK	0x20000
+#define MADV_DONTNEED	4
+#define MADV_FREE	8
 #define PUNCH_HOLE	3	/* FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE */
 #define PAGE		4096
+#define LANE_LOOKS	64	/* for a lane with an executor, before a pause */
+#define LANE_PAUSES	8
+#define LANE_PAUSE_NS	20000	/* some 70 us, by the kernel's slack */
+#define ROOMS		4	/* times as many offsets as a mapping needs: to grow
+				 * into, or for those that follow it */
 
 /* At its place behind the gate (the linker is told): one an address space. */
 extern struct stub_ctl stub_ctl __attribute__((visibility("hidden")));
+extern char stub_lanes[] __attribute__((visibility("hidden")));
+_Static_assert(SLOT_BASE - GATE_BASE == 0x400000 &&
+	       LANE_FIRST * SLOT_STRIDE == 0x10000, "gate.ld");
 
-uint64_t stub_decide(struct slot *lane);
+/* What is decided, and the lane that has it: in rax and rdx. */
+struct decision {
+	uint64_t decided;
+	struct slot *lane;
+};
+
+struct decision stub_decide(struct slot *lane);
 void stub_undo(struct slot *lane);
 void stub_finish(struct slot *lane);
 
@@ -149,46 +166,82 @@ static int has_shadow(const struct slot *lane, unsigned int not)
 	return 1;
 }
 
+static struct slot *nth_lane(uint32_t i)
+{
+	return (struct slot *)(stub_lanes + (uint64_t)i * SLOT_STRIDE);
+}
+
+static uint32_t lane_number(const struct slot *lane)
+{
+	return (uint32_t)(((const char *)lane - stub_lanes) / SLOT_STRIDE);
+}
+
+static int is_manned(const struct slot *lane)
+{
+	return lane_number(lane) < stub_ctl.nmanned;
+}
+
 static uint64_t forward(struct slot *lane, unsigned int not)
 {
 	if (!stub_ctl.ready || aims_at_capsule(lane) || !has_shadow(lane, not))
 		return DECIDED_TRAP;
+	if (!is_manned(lane))
+		return DECIDED_WAIT;
 	lane->op = SLOT_CALL;
 	return DECIDED_FORWARD;
 }
 
 /* --- notes ------------------------------------------------------------------ */
 
-/* NULL: the tracer has to write some down first. */
-static struct stub_note *take_note(struct slot *lane, int fd, int closed)
+static uint64_t next_order(void)
 {
-	for (uint32_t i = 0; i < STUB_NOTES; i++) {
-		struct stub_note *n = &stub_ctl.notes[i];
-		uint32_t free = NOTE_FREE;
+	return __atomic_add_fetch(&stub_ctl.order, 1, __ATOMIC_SEQ_CST);
+}
 
-		if (n->state != NOTE_FREE ||
-		    !__atomic_compare_exchange_n(&n->state, &free, NOTE_TAKEN,
+/* The head of an entry of v that is free, or NULL: the tracer has to write some
+ * down first. */
+static struct stub_log *take_log(void *v, uint32_t n, uint32_t size)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		struct stub_log *log = (void *)((char *)v + i * size);
+		uint32_t free = LOG_FREE;
+
+		if (log->state != LOG_FREE ||
+		    !__atomic_compare_exchange_n(&log->state, &free, LOG_TAKEN,
 						 0, __ATOMIC_SEQ_CST,
 						 __ATOMIC_SEQ_CST))
 			continue;
-		n->order = __atomic_add_fetch(&stub_ctl.order, 1,
-					      __ATOMIC_SEQ_CST);
-		n->fd = fd;
-		n->closed = closed;
-		lane->note = i + 1;
-		return n;
+		log->order = next_order();
+		return log;
 	}
-	lane->note = 0;
 	return 0;
+}
+
+static void settle_log(struct stub_log *log, uint32_t state)
+{
+	__atomic_store_n(&log->state, state, __ATOMIC_SEQ_CST);
+}
+
+static struct stub_note *take_note(struct slot *lane, int fd, int closed)
+{
+	struct stub_note *n = (void *)take_log(stub_ctl.notes, STUB_NOTES,
+					       sizeof(*n));
+
+	lane->note = 0;
+	if (!n)
+		return 0;
+	n->fd = fd;
+	n->closed = closed;
+	lane->note = (uint32_t)(n - stub_ctl.notes) + 1;
+	return n;
 }
 
 static void settle_note(struct slot *lane, uint32_t state)
 {
 	if (!lane->note)
 		return;
-	__atomic_store_n(&stub_ctl.notes[lane->note - 1].state, state,
-			 __ATOMIC_SEQ_CST);
-	if (state == NOTE_TRUE)
+	settle_log(&stub_ctl.notes[lane->note - 1].log, state);
+	if (state == LOG_TRUE)
 		__atomic_add_fetch(&stub_ctl.ntrue, 1, __ATOMIC_SEQ_CST);
 	lane->note = 0;
 }
@@ -224,7 +277,7 @@ void stub_undo(struct slot *lane)
 	const uint32_t fd = lane->newfd;
 
 	if (lane->stage != STAGE_NONE) {
-		settle_note(lane, NOTE_FREE);
+		settle_note(lane, LOG_FREE);
 		if (lane->op != SLOT_CLOSE)
 			call4(__NR_close, fd, 0, 0, 0);
 	}
@@ -242,16 +295,16 @@ void stub_finish(struct slot *lane)
 		set_bit(stub_ctl.hosts, fd, 0);
 		set_bit(stub_ctl.trees, fd, 0);
 		set_bit(stub_ctl.fds, fd, 0);
-		settle_note(lane, NOTE_TRUE);
+		settle_note(lane, LOG_TRUE);
 		call4(__NR_close, fd, 0, 0, 0);
 	} else if (lane->value < 0) {
-		settle_note(lane, NOTE_FREE);
+		settle_note(lane, LOG_FREE);
 		call4(__NR_close, fd, 0, 0, 0);
 	} else {
 		set_bit(stub_ctl.fds, fd, 1);
 		set_bit(stub_ctl.hosts, fd, 1);
 		set_bit(stub_ctl.trees, fd, !stub_ctl.all);
-		settle_note(lane, NOTE_TRUE);
+		settle_note(lane, LOG_TRUE);
 	}
 	lane->stage = STAGE_DONE;
 }
@@ -269,6 +322,8 @@ static uint64_t new_fd(struct slot *lane, uint64_t cloexec, uint64_t lowest,
 
 	if (!stub_ctl.ready)
 		return DECIDED_TRAP;
+	if (!is_manned(lane))
+		return DECIDED_WAIT;
 	lane->stage = STAGE_BEGUN;
 	lane->op = SLOT_OPEN;
 	fd = call4(__NR_fcntl, (uint64_t)stub_ctl.placeholder,
@@ -299,8 +354,11 @@ static uint64_t copy_host(struct slot *lane, uint64_t cloexec, uint64_t lowest)
 static uint64_t close_host(struct slot *lane)
 {
 	/* A number that no filler is to have is freed by the tracer. */
-	if (!stub_ctl.ready || (uint32_t)lane->args[0] >= SHADOW_FD_BASE ||
-	    !take_note(lane, (int)lane->args[0], 1))
+	if (!stub_ctl.ready || (uint32_t)lane->args[0] >= SHADOW_FD_BASE)
+		return DECIDED_TRAP;
+	if (!is_manned(lane))
+		return DECIDED_WAIT;
+	if (!take_note(lane, (int)lane->args[0], 1))
 		return DECIDED_TRAP;
 	lane->op = SLOT_CLOSE;
 	lane->stage = STAGE_BEGUN;
@@ -553,11 +611,17 @@ static void settle_young(struct stub_young *y, uint32_t state)
 	__atomic_store_n(&y->state, state, __ATOMIC_SEQ_CST);
 }
 
-/* One that is free, with offsets for len bytes; or NULL. */
+static void punch(uint64_t off, uint64_t len)
+{
+	call4(__NR_fallocate, (uint64_t)stub_ctl.arena, PUNCH_HOLE, off, len);
+}
+
+/* One that is free, or of which the tracer knows: with offsets for len bytes; or
+ * NULL. */
 static struct stub_young *new_young(uint64_t len)
 {
-	/* With some to grow into, and where huge pages may be. */
-	const uint64_t room = 4 * len;
+	/* Where huge pages may be. */
+	const uint64_t room = ROOMS * len;
 	const uint64_t align = len >= 2 << 20 ? 2 << 20 : PAGE;
 	struct stub_young *y = 0;
 	uint64_t off;
@@ -566,14 +630,18 @@ static struct stub_young *new_young(uint64_t len)
 		if (stub_ctl.young[i].room == room &&
 		    take_young(&stub_ctl.young[i], YOUNG_FREE))
 			y = &stub_ctl.young[i];
-	for (int i = 0; i < STUB_YOUNG && !y; i++)
-		if (take_young(&stub_ctl.young[i], YOUNG_FREE))
-			y = &stub_ctl.young[i];
+	/* Of those that are known the one that was so for long, perhaps. */
+	for (uint32_t i = 0; i < 2 * STUB_YOUNG && !y; i++) {
+		const uint64_t k = (stub_ctl.order + i) % STUB_YOUNG;
+
+		if (take_young(&stub_ctl.young[k],
+			       i < STUB_YOUNG ? YOUNG_FREE : YOUNG_KNOWN))
+			y = &stub_ctl.young[k];
+	}
 	if (!y || y->room == room)
 		return y;
-	if (y->at > y->off)
-		call4(__NR_fallocate, (uint64_t)stub_ctl.arena, PUNCH_HOLE,
-		      y->off, y->at - y->off);
+	if (y->room && y->at > y->off)
+		punch(y->off, y->at - y->off);
 	off = __atomic_fetch_add(&stub_ctl.pool, room + align,
 				 __ATOMIC_SEQ_CST);
 	y->off = y->at = (off + align - 1) & ~(align - 1);
@@ -626,6 +694,7 @@ static uint64_t map_young(struct slot *lane)
 		y->start = (uint64_t)at;
 		y->len = len;
 		y->prot = (uint32_t)args[2];
+		y->order = next_order();
 		forget_shadowed(y->start, y->start + len);
 		settle_young(y, YOUNG_MAPPED);
 	}
@@ -635,41 +704,180 @@ static uint64_t map_young(struct slot *lane)
 /* What was there is to read as zeros when it is mapped again. */
 static void leave_room(struct stub_young *y)
 {
+	const uint64_t next = y->room / ROOMS;
+
 	y->at += y->len;
-	if (y->len <= STUB_YOUNG_SMALL && y->at + y->len <= y->off + y->room)
+	if (next <= STUB_YOUNG_SMALL && y->at + next <= y->off + y->room)
 		return;
-	call4(__NR_fallocate, (uint64_t)stub_ctl.arena, PUNCH_HOLE, y->off,
-	      y->at - y->off);
+	punch(y->off, y->at - y->off);
 	y->at = y->off;
 }
 
-/* A whole one; what is in it goes with it. */
-static uint64_t unmap_young(struct slot *lane)
+/* A range inside one of the mappings that the stub has made. */
+struct part {
+	uint64_t start, len;
+	struct stub_young *y;	/* taken */
+	uint32_t was;		/* YOUNG_MAPPED or YOUNG_KNOWN */
+	struct stub_change *change;
+};
+
+static int has_part(const struct stub_young *y, const struct part *part)
 {
-	const uint64_t start = lane->args[0];
-	const uint64_t len = (lane->args[1] + PAGE - 1) & ~(uint64_t)(PAGE - 1);
-	struct stub_young *y = 0;
+	return part->start >= y->start && part->start - y->start < y->len &&
+	       part->len <= y->len - (part->start - y->start);
+}
+
+/* What the call's first two arguments say; 0: it is the tracer's. */
+static int take_part(const struct slot *lane, struct part *part)
+{
+	const uint64_t len = lane->args[1];
+
+	part->start = lane->args[0];
+	part->len = (len + PAGE - 1) & ~(uint64_t)(PAGE - 1);
+	part->change = 0;
+	if (part->start % PAGE || !len || part->len < len)
+		return 0;
+	for (int i = 0; i < STUB_YOUNG; i++) {
+		part->y = &stub_ctl.young[i];
+		part->was = part->y->state;
+		if ((part->was != YOUNG_MAPPED && part->was != YOUNG_KNOWN) ||
+		    !has_part(part->y, part) ||
+		    !take_young(part->y, part->was))
+			continue;
+		if (has_part(part->y, part))
+			return 1;
+		settle_young(part->y, part->was);
+	}
+	return 0;
+}
+
+static int is_all(const struct part *part)
+{
+	return part->len == part->y->len;
+}
+
+static uint64_t offset(const struct part *part)
+{
+	return part->y->at + (part->start - part->y->start);
+}
+
+/* From here on the shadow does not have all that is mapped. */
+static int begin_change(struct part *part, int prot)
+{
+	struct stub_change *c = (void *)take_log(stub_ctl.changes, STUB_CHANGES,
+						 sizeof(*c));
+
+	if (!c)
+		return 0;
+	c->prot = prot;
+	c->start = part->start;
+	c->end = part->start + part->len;
+	part->change = c;
+	__atomic_add_fetch(&stub_ctl.nyoung, 1, __ATOMIC_SEQ_CST);
+	return 1;
+}
+
+static void end_change(const struct part *part, int done)
+{
+	if (!part->change)
+		return;
+	/* Again: meanwhile the tracer may have learned what was. */
+	forget_shadowed(part->start, part->start + part->len);
+	settle_log(&part->change->log, done ? LOG_TRUE : LOG_FREE);
+	if (!done)
+		__atomic_sub_fetch(&stub_ctl.nyoung, 1, __ATOMIC_SEQ_CST);
+}
+
+/* What the stub knows of is one piece: from the middle, the upper one is lost. */
+static void cut(const struct part *part)
+{
+	struct stub_young *y = part->y;
+
+	if (part->start == y->start) {
+		y->start += part->len;
+		y->at += part->len;
+		y->len -= part->len;
+	} else {
+		y->len = part->start - y->start;
+	}
+}
+
+/* What is in it goes with it. What is young the tracer has yet to know whole. */
+static uint64_t unmap_part(struct slot *lane)
+{
+	struct part part;
 	long r;
 
-	for (int i = 0; i < STUB_YOUNG && !y; i++)
-		if (stub_ctl.young[i].start == start &&
-		    take_young(&stub_ctl.young[i], YOUNG_MAPPED))
-			y = &stub_ctl.young[i];
-	if (!y)
+	if (!take_part(lane, &part))
 		return DECIDED_TRAP;
-	if (y->start != start || y->len != len) {
-		settle_young(y, YOUNG_MAPPED);
+	if (part.was == YOUNG_MAPPED ?
+	    part.start != part.y->start &&
+	    part.start + part.len != part.y->start + part.y->len :
+	    !begin_change(&part, -1)) {
+		settle_young(part.y, part.was);
 		return DECIDED_TRAP;
 	}
-	r = call4(__NR_munmap, start, len, 0, 0);
+	forget_shadowed(part.start, part.start + part.len);
+	r = call4(__NR_munmap, part.start, part.len, 0, 0);
 	if (r < 0) {
-		settle_young(y, YOUNG_MAPPED);
+		settle_young(part.y, part.was);
+		end_change(&part, 0);
 		return finish_early(lane, r);
 	}
-	leave_room(y);
-	__atomic_sub_fetch(&stub_ctl.nyoung, 1, __ATOMIC_SEQ_CST);
-	settle_young(y, YOUNG_FREE);
+	if (part.was == YOUNG_MAPPED && is_all(&part)) {
+		leave_room(part.y);
+		__atomic_sub_fetch(&stub_ctl.nyoung, 1, __ATOMIC_SEQ_CST);
+		settle_young(part.y, YOUNG_FREE);
+		return finish_early(lane, r);
+	}
+	/* Otherwise the tracer empties it when it hears of it. */
+	if (part.was == YOUNG_MAPPED || part.len > STUB_YOUNG_SMALL)
+		punch(offset(&part), part.len);
+	cut(&part);
+	settle_young(part.y, part.y->len ? part.was : YOUNG_FREE);
+	end_change(&part, 1);
 	return finish_early(lane, r);
+}
+
+static uint64_t protect_part(struct slot *lane)
+{
+	const int prot = (int)lane->args[2];
+	struct part part;
+	int done;
+	long r;
+
+	if (lane->args[2] & ~(uint64_t)PROT_RW || !take_part(lane, &part))
+		return DECIDED_TRAP;
+	if (!(part.was == YOUNG_MAPPED && is_all(&part)) &&
+	    !begin_change(&part, prot)) {
+		settle_young(part.y, part.was);
+		return DECIDED_TRAP;
+	}
+	forget_shadowed(part.start, part.start + part.len);
+	r = call4(__NR_mprotect, part.start, part.len, (uint64_t)prot, 0);
+	/* Out of mappings, it has come as far as it could. */
+	done = r == 0 || r == -ENOMEM;
+	if (done && !part.change) {
+		/* Nor is it what earlier changes have left there. */
+		part.y->prot = (uint32_t)prot;
+		part.y->order = next_order();
+	}
+	settle_young(part.y, part.was);
+	end_change(&part, done);
+	return finish_early(lane, r);
+}
+
+/* The mapping stays as it is. */
+static uint64_t empty_part(struct slot *lane)
+{
+	struct part part;
+
+	if ((lane->args[2] != MADV_DONTNEED && lane->args[2] != MADV_FREE) ||
+	    !take_part(lane, &part))
+		return DECIDED_TRAP;
+	punch(offset(&part), part.len);
+	settle_young(part.y, part.was);
+	return finish_early(lane, 0);
 }
 
 static uint64_t by_memory(struct slot *lane)
@@ -678,16 +886,28 @@ static uint64_t by_memory(struct slot *lane)
 
 	lane->stage = STAGE_BEGUN;
 	__atomic_add_fetch(&stub_ctl.changing, 1, __ATOMIC_SEQ_CST);
-	if (!stub_ctl.still)
-		decided = lane->nr == __NR_mmap ? map_young(lane) :
-						  unmap_young(lane);
+	if (!__atomic_load_n(&stub_ctl.still, __ATOMIC_SEQ_CST))
+		switch (lane->nr) {
+		case __NR_mmap:
+			decided = map_young(lane);
+			break;
+		case __NR_munmap:
+			decided = unmap_part(lane);
+			break;
+		case __NR_mprotect:
+			decided = protect_part(lane);
+			break;
+		case __NR_madvise:
+			decided = empty_part(lane);
+			break;
+		}
 	__atomic_sub_fetch(&stub_ctl.changing, 1, __ATOMIC_SEQ_CST);
 	if (decided == DECIDED_TRAP)
 		begin_again(lane);
 	return decided;
 }
 
-uint64_t stub_decide(struct slot *lane)
+static uint64_t decide(struct slot *lane)
 {
 	lane->pause_ns = stub_ctl.pause_ns;
 	switch (stub_ctl.class[lane->nr]) {
@@ -698,4 +918,85 @@ uint64_t stub_decide(struct slot *lane)
 		return by_memory(lane);
 	}
 	return by_descriptor(lane);
+}
+
+static struct slot *try_manned(const struct slot *from)
+{
+	for (uint32_t i = 0; i < stub_ctl.nmanned && i < LANES; i++) {
+		struct slot *lane = nth_lane(i);
+		uint32_t free = 1;
+
+		if (lane->free == 1 &&
+		    __atomic_compare_exchange_n(&lane->free, &free,
+				slot_taken_by(lane_number(from)), 0,
+				__ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+			return lane;
+	}
+	return 0;
+}
+
+/*
+ * Who has a lane with an executor has it for a microsecond, unless he has been
+ * preempted, by ourselves perhaps: we sleep, so that he is not. Or he waits for
+ * something for long, which the tracer finds out.
+ */
+static struct slot *take_manned(const struct slot *from)
+{
+	const int64_t pause[2] = { 0, LANE_PAUSE_NS };
+
+	for (int n = 0; n < LANE_PAUSES; n++) {
+		for (int k = 0; k < LANE_LOOKS; k++) {
+			struct slot *lane = try_manned(from);
+
+			if (lane)
+				return lane;
+			__builtin_ia32_pause();
+		}
+		call4(__NR_nanosleep, (uint64_t)pause, 0, 0, 0);
+	}
+	return 0;
+}
+
+/* The call is as it came in. Whoever finds `moved` set finds all of it there. */
+static struct slot *move(struct slot *from)
+{
+	struct slot *to = take_manned(from);
+
+	if (!to)
+		return 0;
+	to->rdi = to->args[0] = from->rdi;
+	to->rsi = to->args[1] = from->rsi;
+	to->rdx = to->args[2] = from->rdx;
+	to->r10 = to->args[3] = from->r10;
+	to->r8 = to->args[4] = from->r8;
+	to->r9 = to->args[5] = from->r9;
+	to->r12 = from->r12;
+	to->rsp = from->rsp;
+	to->rbx = from->rbx;
+	to->rbp = from->rbp;
+	to->r13 = from->r13;
+	to->r14 = from->r14;
+	to->r15 = from->r15;
+	to->flags = from->flags;
+	to->rflags = from->rflags;
+	to->value = from->value;
+	to->site = from->site;
+	to->nr = from->nr;
+	to->stage = STAGE_NONE;
+	to->moved = 0;
+	__atomic_store_n(&from->moved, lane_number(to) + 1, __ATOMIC_SEQ_CST);
+	return to;
+}
+
+struct decision stub_decide(struct slot *lane)
+{
+	uint64_t decided = decide(lane);
+	struct slot *to;
+
+	if (decided != DECIDED_WAIT)
+		return (struct decision){ decided, lane };
+	to = move(lane);
+	if (!to)
+		return (struct decision){ DECIDED_TRAP, lane };
+	return (struct decision){ decide(to), to };
 }

@@ -200,6 +200,8 @@ static void map_anonymous(struct tracer *tr, struct task *t, bool shared)
 	if (result < 0 && result > -4096)
 		free(r.shared);
 	finish_map(tr, t, &r, result, len);
+	if (!shared && r.start)
+		stub_learn_own(t->proc->mm->ctl, &r);
 }
 
 /* A private, writable mapping of a file: its contents, in the arena. */
@@ -397,22 +399,15 @@ static int make_own(struct tracer *tr, struct task *t, struct range at)
 	return err;
 }
 
-static void note_prot(struct mm *mm, struct range at, int prot, bool all)
+/* Failing, the kernel came as far as the first hole. */
+static uint64_t first_hole(const struct mm *mm, struct range at)
 {
-	uint64_t pos = at.start;
+	const struct region *r = mm_find(mm, at.start);
 
-	if (mm_split(mm, at.start) < 0 || mm_split(mm, at.end) < 0)
-		return;
-	while (pos < at.end) {
-		struct region *r = mm_find(mm, pos);
-
-		/* Failing, the kernel came as far as the first hole. */
-		if (!r || r->start >= at.end || (!all && r->start > pos))
-			break;
-		r->prot = prot;
-		pos = r->end;
-	}
-	mm_dirty(mm, at.start, at.end);
+	while (r && r < mm->v + mm->n && r->start <= at.start &&
+	       at.start < at.end)
+		at.start = r++->end;
+	return min_u64(at.start, at.end);
 }
 
 static int64_t arena_mprotect(struct tracer *tr, struct task *t,
@@ -436,8 +431,10 @@ static int64_t arena_mprotect(struct tracer *tr, struct task *t,
 		return err;
 	r = task_native(tr, t, t->nr, at.start, at.end - at.start,
 			(uint64_t)prot, t->args[3], 0, 0);
+	if (r == -ENOMEM)
+		at.end = first_hole(t->proc->mm, at);
 	if (r == 0 || r == -ENOMEM)
-		note_prot(t->proc->mm, at, prot & 7, r == 0);
+		(void)mm_protect_older(t->proc->mm, at, prot & 7, MM_NOW);
 	return r;
 }
 

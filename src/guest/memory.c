@@ -117,7 +117,26 @@ static void call_mremap(struct tracer *tr, struct task *t)
 	task_return(tr, t, tr->source->mremap(tr, t, old, new_len));
 }
 
-void memcall_handle(struct tracer *tr, struct task *t)
+/* What the call may take away, or put something in the place of. */
+static void forget_own(const struct task *t)
+{
+	const bool fixed = (t->nr == SYS_mmap && t->args[3] & MAP_FIXED) ||
+			   (t->nr == SYS_mremap && t->args[3] & MREMAP_FIXED);
+	struct stub_ctl *ctl = t->proc->mm->ctl;
+	struct range at;
+
+	if ((t->nr == SYS_munmap || t->nr == SYS_mremap ||
+	     (t->nr == SYS_mmap && fixed)) &&
+	    mem_range(t->args[0], t->args[1], &at))
+		stub_forget_own(ctl, at);
+	if (t->nr == SYS_mremap && fixed &&
+	    mem_range(t->args[4], t->args[2], &at))
+		stub_forget_own(ctl, at);
+	if (t->nr == SYS_shmat)
+		stub_forget_own(ctl, (struct range){ 0, USER_END });
+}
+
+static void handle(struct tracer *tr, struct task *t)
 {
 	const struct source *source = tr->source;
 	struct range at;
@@ -158,6 +177,18 @@ void memcall_handle(struct tracer *tr, struct task *t)
 	default:
 		source->other(tr, t);
 	}
+}
+
+void memcall_handle(struct tracer *tr, struct task *t)
+{
+	/* The stub's changes come before this one, or after it. */
+	if (!stub_still(t)) {
+		task_return(tr, t, -ERESTARTNOINTR);
+		return;
+	}
+	forget_own(t);
+	handle(tr, t);
+	stub_move(t);
 }
 
 int mem_slots(struct tracer *tr, struct mm *mm)

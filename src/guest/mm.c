@@ -272,22 +272,40 @@ int mm_split(struct mm *mm, uint64_t addr)
 	return 0;
 }
 
+int mm_remove_older(struct mm *mm, struct range at, uint64_t when)
+{
+	size_t i, kept;
+
+	if (mm_split(mm, at.start) < 0 || mm_split(mm, at.end) < 0)
+		return -ENOMEM;
+	kept = i = mm->n ? find_index(mm, at.start) : 0;
+	for (; i < mm->n && mm->v[i].start < at.end; i++) {
+		if (mm->v[i].born < when)
+			region_drop(mm, &mm->v[i]);
+		else
+			mm->v[kept++] = mm->v[i];
+	}
+	if (i > kept)
+		memmove(mm->v + kept, mm->v + i, (mm->n - i) * sizeof(*mm->v));
+	mm->n -= i - kept;
+	mm_dirty(mm, at.start, at.end);
+	return 0;
+}
+
 int mm_remove(struct mm *mm, uint64_t start, uint64_t end)
 {
-	size_t i, j;
+	return mm_remove_older(mm, (struct range){ start, end }, MM_NOW);
+}
 
-	if (mm_split(mm, start) < 0 || mm_split(mm, end) < 0)
+int mm_protect_older(struct mm *mm, struct range at, int prot, uint64_t when)
+{
+	if (mm_split(mm, at.start) < 0 || mm_split(mm, at.end) < 0)
 		return -ENOMEM;
-	if (mm->n == 0) {
-		mm_dirty(mm, start, end);
-		return 0;
-	}
-	i = find_index(mm, start);
-	for (j = i; j < mm->n && mm->v[j].start < end; j++)
-		region_drop(mm, &mm->v[j]);
-	memmove(mm->v + i, mm->v + j, (mm->n - j) * sizeof(*mm->v));
-	mm->n -= j - i;
-	mm_dirty(mm, start, end);
+	for (struct region *r = mm_find(mm, at.start);
+	     r && r < mm->v + mm->n && r->start < at.end; r++)
+		if (r->born < when)
+			r->prot = prot;
+	mm_dirty(mm, at.start, at.end);
 	return 0;
 }
 
@@ -302,6 +320,9 @@ int mm_replace(struct mm *mm, uint64_t start, uint64_t end,
 	memmove(mm->v + i + n, mm->v + i, (mm->n - i) * sizeof(*mm->v));
 	memcpy(mm->v + i, v, n * sizeof(*v));
 	mm->n += n;
+	for (; n--; i++)
+		if (!mm->v[i].born)
+			mm->v[i].born = stub_order(mm->ctl);
 	return 0;
 }
 

@@ -62,6 +62,7 @@ struct region {
 	uint64_t start, end;
 	uint64_t off;		/* in arena or file */
 	uint64_t limit;		/* arena: the offsets up to here are its own */
+	uint64_t born;		/* in the order of struct stub_log; 0: now */
 	int prot;
 	enum region_kind kind;
 	bool file_shared;	/* REGION_FILE: MAP_SHARED */
@@ -164,6 +165,14 @@ int mm_replace(struct mm *mm, uint64_t start, uint64_t end,
 
 /* mm_remove() - nothing is mapped there any more; memory is given back */
 int mm_remove(struct mm *mm, uint64_t start, uint64_t end);
+
+/* What has come to be mapped since, all being before MM_NOW, a change spares. */
+#define MM_NOW UINT64_MAX
+
+/* mm_remove_older(), mm_protect_older() - it was unmapped, or given this
+ * protection, at that time; 0 or -ENOMEM */
+int mm_remove_older(struct mm *mm, struct range at, uint64_t when);
+int mm_protect_older(struct mm *mm, struct range at, int prot, uint64_t when);
 
 /* mm_split() - make addr a border between regions; 0 or -ENOMEM */
 int mm_split(struct mm *mm, uint64_t addr);

@@ -20,9 +20,9 @@
 
 extern const uint8_t blob_gate[];
 
-#define YOUNG_POOL	(1ULL << 38)	/* offsets in the arena */
+#define YOUNG_POOL	(1ULL << 36)	/* offsets in the arena */
 #define LANE_STOPS	4	/* calls that would have liked a lane, for one */
-#define LANE_STUCK_S	1e-3	/* a request that takes longer may block */
+#define LANE_STUCK_S	5e-4	/* a request that takes longer may block */
 #define LANE_TRIES	64	/* of calls in a row that find no lane */
 #define LEFT_TIMES	4	/* that a call is left to the stub: others may have
 				 * had all lanes when it looked for one */
@@ -109,7 +109,8 @@ static uint8_t class_of(unsigned int nr, const struct call *c)
 		return STUB_PATH;
 	if (nr == SYS_open || nr == SYS_openat)
 		return STUB_OPEN;
-	if (nr == SYS_mmap || nr == SYS_munmap)
+	if (nr == SYS_mmap || nr == SYS_munmap || nr == SYS_mprotect ||
+	    nr == SYS_madvise)
 		return STUB_MEMORY;
 	return is_known(nr) ? STUB_HOST_FD : STUB_TRAP;
 }
@@ -164,8 +165,6 @@ int stub_ctl_new(const struct stub_rules *rules, struct mm *mm)
 	memcpy(mm->ctl->sized, rules->sized, sizeof(mm->ctl->sized));
 	memcpy(mm->ctl->path, rules->path, sizeof(mm->ctl->path));
 	mm->ctl->pause_ns = mm->memory->pinner ? SLOT_PAUSE_MIN_NS : 0;
-	if (arena_alloc(&mm->memory->arena, YOUNG_POOL, &mm->ctl->pool) == 0)
-		mm->ctl->pool_end = mm->ctl->pool + YOUNG_POOL;
 	return 0;
 }
 
@@ -333,6 +332,20 @@ bool stub_shadowed(const struct stub_ctl *ctl, struct range at)
 	return false;
 }
 
+/* What has been changed since it was looked at is the stub's to forget, or has
+ * been forgotten too early. */
+static bool is_changed(const struct stub_ctl *ctl, struct range at)
+{
+	for (int i = 0; i < STUB_CHANGES; i++) {
+		const struct stub_change *c = &ctl->changes[i];
+
+		if (__atomic_load_n(&c->log.state, __ATOMIC_SEQ_CST) !=
+		    LOG_FREE && c->start < at.end && at.start < c->end)
+			return true;
+	}
+	return false;
+}
+
 void stub_learn_shadowed(struct stub_ctl *ctl, struct range at)
 {
 	struct stub_range *r;
@@ -352,6 +365,8 @@ void stub_learn_shadowed(struct stub_ctl *ctl, struct range at)
 	if (!r)
 		r = &ctl->shadowed[ctl->next_shadowed++ % STUB_RANGES];
 	set_range(r, at.start, at.end);
+	if (is_changed(ctl, at))
+		forget_in(ctl->shadowed, at.start, at.end);
 }
 
 /* Whether the stub may read what is there. */
@@ -481,22 +496,60 @@ bool stub_learn(struct tracer *tr, struct task *t, int dirfd, uint64_t addr,
 	return side == STUB_DIR_HOST;
 }
 
-/* --- memory ------------------------------------------------------------------- */
+/* --- what the stub writes down --------------------------------------------------- */
 
-/* The target can write what is said there: is it a mapping of its own? */
-static bool is_young(const struct mm *mm, const struct region *r)
+static struct stub_log *first_true(void *v, int n, size_t size)
 {
-	return !((r->start | r->end | r->off | r->limit) % PAGE_BYTES) &&
-	       r->start < r->end && r->end <= USER_END &&
-	       r->off <= r->limit && r->limit - r->off >= r->end - r->start &&
-	       r->limit <= mm->memory->arena.next &&
-	       !mem_is_ours(mm->memory, r->start, r->end);
+	struct stub_log *next = NULL;
+
+	for (int i = 0; i < n; i++) {
+		struct stub_log *log = (struct stub_log *)((char *)v + (size_t)i * size);
+
+		if (__atomic_load_n(&log->state, __ATOMIC_ACQUIRE) == LOG_TRUE &&
+		    (!next || log->order < next->order))
+			next = log;
+	}
+	return next;
 }
 
-static void take_young(struct mm *mm, struct stub_young *y)
+/*
+ * While one looks, what has been looked at may come to be true, and what follows
+ * from it as well: a descriptor is opened and closed. But what comes before an entry
+ * that was found is true by then, and found by another look.
+ */
+static struct stub_log *next_log(void *v, int n, size_t size)
+{
+	struct stub_log *next = first_true(v, n, size), *again;
+
+	while (next && (again = first_true(v, n, size)) != next)
+		next = again;
+	return next;
+}
+
+/* --- memory ------------------------------------------------------------------- */
+
+/* The target can write what is said there: may it be a mapping of its own? */
+static bool may_be_own(const struct mm *mm, struct range at)
+{
+	return !((at.start | at.end) % PAGE_BYTES) && at.start < at.end &&
+	       at.end <= USER_END &&
+	       !mem_is_ours(mm->memory, at.start, at.end);
+}
+
+static bool is_young(const struct mm *mm, const struct region *r)
+{
+	return !((r->off | r->limit) % PAGE_BYTES) &&
+	       may_be_own(mm, (struct range){ r->start, r->end }) &&
+	       r->off <= r->limit && r->limit - r->off >= r->end - r->start &&
+	       r->limit <= mm->memory->arena.next;
+}
+
+/* false: the stub is not to count on it any more. */
+static bool take_young(struct mm *mm, struct stub_young *y)
 {
 	struct region r = { .start = y->start, .end = y->start + y->len,
 			    .off = y->at, .limit = y->off + y->room,
+			    .born = y->order,
 			    .prot = (int)(y->prot & (PROT_READ | PROT_WRITE)),
 			    .kind = REGION_PRIVATE };
 
@@ -504,31 +557,59 @@ static void take_young(struct mm *mm, struct stub_young *y)
 
 	y->room = 0;
 	if (!is_young(mm, &r) || used > r.off)
-		return;
+		return false;
 	if (used)
 		arena_discard(&mm->memory->arena, r.off - used, used);
-	if (mm_insert(mm, &r) < 0)
-		log_err("%#lx bytes at %#lx are lost to shadows: no memory",
-			r.end - r.start, r.start);
+	if (mm_insert(mm, &r) == 0)
+		return true;
+	log_err("%#lx bytes at %#lx are lost to shadows: no memory",
+		r.end - r.start, r.start);
+	return false;
 }
 
+static void write_down_change(struct mm *mm, const struct stub_change *c)
+{
+	const struct range at = { c->start, c->end };
+	const int prot = c->prot & (PROT_READ | PROT_WRITE);
+
+	if (!may_be_own(mm, at))
+		return;
+	if ((c->prot < 0 ? mm_remove_older(mm, at, c->log.order) :
+			   mm_protect_older(mm, at, prot, c->log.order)) < 0)
+		log_err("what has become of %#lx bytes at %#lx is lost to"
+			" shadows: no memory", at.end - at.start, at.start);
+}
+
+/*
+ * What is mapped, then what has become of it: of a mapping that is seen here what
+ * was changed there before it was made is of an earlier order.
+ */
 static void take_all_young(struct mm *mm)
 {
 	struct stub_ctl *ctl = mm->ctl;
+	struct stub_log *log;
 
-	for (int i = 0; ctl && ctl->nyoung && i < STUB_YOUNG; i++) {
+	if (!ctl || !ctl->nyoung)
+		return;
+	for (int i = 0; i < STUB_YOUNG; i++) {
 		struct stub_young *y = &ctl->young[i];
-		uint32_t mapped = YOUNG_MAPPED;
+		uint32_t state = YOUNG_MAPPED;
 
-		if (!__atomic_compare_exchange_n(&y->state, &mapped,
+		if (!__atomic_compare_exchange_n(&y->state, &state,
 						 YOUNG_TAKEN, false,
 						 __ATOMIC_SEQ_CST,
 						 __ATOMIC_SEQ_CST))
 			continue;
 		/* First, or else it might seem that the shadow knows. */
-		take_young(mm, y);
+		state = take_young(mm, y) ? YOUNG_KNOWN : YOUNG_FREE;
 		__atomic_sub_fetch(&ctl->nyoung, 1, __ATOMIC_SEQ_CST);
-		__atomic_store_n(&y->state, YOUNG_FREE, __ATOMIC_SEQ_CST);
+		__atomic_store_n(&y->state, state, __ATOMIC_SEQ_CST);
+	}
+	while ((log = next_log(ctl->changes, STUB_CHANGES,
+			       sizeof(struct stub_change)))) {
+		write_down_change(mm, (struct stub_change *)log);
+		__atomic_sub_fetch(&ctl->nyoung, 1, __ATOMIC_SEQ_CST);
+		__atomic_store_n(&log->state, LOG_FREE, __ATOMIC_SEQ_CST);
 	}
 }
 
@@ -541,6 +622,58 @@ void stub_discard_young(struct mm *mm)
 					    mm->memory->arena.next))
 			arena_discard(&mm->memory->arena, y->off, y->room);
 	}
+}
+
+void stub_forget_own(struct stub_ctl *ctl, struct range at)
+{
+	for (int i = 0; ctl && i < STUB_YOUNG; i++) {
+		struct stub_young *y = &ctl->young[i];
+
+		if (y->state == YOUNG_KNOWN && y->start < at.end &&
+		    at.start < y->start + y->len)
+			__atomic_store_n(&y->state, YOUNG_FREE,
+					 __ATOMIC_SEQ_CST);
+	}
+}
+
+/* One that is free and has no offsets, or else one that is known already. */
+static struct stub_young *own_place(struct stub_ctl *ctl)
+{
+	for (uint64_t i = 0; i < 2 * STUB_YOUNG; i++) {
+		struct stub_young *y =
+			&ctl->young[(ctl->order + i) % STUB_YOUNG];
+
+		if (i < STUB_YOUNG ? y->state == YOUNG_FREE && !y->room :
+				     y->state == YOUNG_KNOWN)
+			return y;
+	}
+	return NULL;
+}
+
+void stub_learn_own(struct stub_ctl *ctl, const struct region *r)
+{
+	struct stub_young *y = ctl ? own_place(ctl) : NULL;
+
+	if (!y)
+		return;
+	y->start = r->start;
+	y->len = r->end - r->start;
+	y->off = y->at = r->off;
+	y->room = 0;
+	__atomic_store_n(&y->state, YOUNG_KNOWN, __ATOMIC_SEQ_CST);
+}
+
+/* New offsets, while nobody takes any. */
+static void fill_pool(struct mm *mm)
+{
+	struct stub_ctl *ctl = mm->ctl;
+
+	if (ctl->pool < ctl->pool_end && ctl->pool_end - ctl->pool >
+	    YOUNG_POOL / 2)
+		return;
+	ctl->pool_end = 0;
+	if (arena_alloc(&mm->memory->arena, YOUNG_POOL, &ctl->pool) == 0)
+		ctl->pool_end = ctl->pool + YOUNG_POOL;
 }
 
 bool stub_still(struct task *t)
@@ -556,6 +689,7 @@ bool stub_still(struct task *t)
 	}
 	t->still = true;
 	take_all_young(t->proc->mm);
+	fill_pool(t->proc->mm);
 	return true;
 }
 
@@ -602,34 +736,6 @@ static int note_flags(const struct files *files, const struct stub_note *n)
 	return of ? of->flags : n->flags;
 }
 
-static struct stub_note *first_true(struct stub_ctl *ctl)
-{
-	struct stub_note *next = NULL;
-
-	for (int i = 0; i < STUB_NOTES; i++) {
-		struct stub_note *n = &ctl->notes[i];
-
-		if (__atomic_load_n(&n->state, __ATOMIC_ACQUIRE) == NOTE_TRUE &&
-		    (!next || (int32_t)(n->order - next->order) < 0))
-			next = n;
-	}
-	return next;
-}
-
-/*
- * While one looks, what has been looked at may come to be true, and what follows
- * from it as well: a descriptor is opened and closed. But what comes before a note
- * that was found is true by then, and found by another look.
- */
-static struct stub_note *next_note(struct stub_ctl *ctl)
-{
-	struct stub_note *next = first_true(ctl), *again;
-
-	while (next && (again = first_true(ctl)) != next)
-		next = again;
-	return next;
-}
-
 void stub_write_down(struct tracer *tr, struct task *t)
 {
 	struct files *files = t->proc->files;
@@ -642,7 +748,8 @@ void stub_write_down(struct tracer *tr, struct task *t)
 		return;
 	/* The stub's sets are ahead of what is written down here. */
 	files->ctl = NULL;
-	while ((n = next_note(ctl))) {
+	while ((n = (struct stub_note *)next_log(ctl->notes, STUB_NOTES,
+						 sizeof(*n)))) {
 		n->text[STUB_NOTE_MAX - 1] = '\0';
 		if (n->closed) {
 			files_clear(files, n->fd);
@@ -653,7 +760,7 @@ void stub_write_down(struct tracer *tr, struct task *t)
 				log_err("process %d: descriptor %d is lost: no"
 					" memory", t->proc->pid, n->fd);
 		}
-		__atomic_store_n(&n->state, NOTE_FREE, __ATOMIC_SEQ_CST);
+		__atomic_store_n(&n->log.state, LOG_FREE, __ATOMIC_SEQ_CST);
 	}
 	files->ctl = ctl;
 }
@@ -678,7 +785,7 @@ static void take_over(struct tracer *tr, struct task *t, struct slot *lane)
 		if (!n->closed)
 			note_path(tr, t, n, path);
 		t->u.flags = note_flags(t->proc->files, n);
-		__atomic_store_n(&n->state, NOTE_FREE, __ATOMIC_SEQ_CST);
+		__atomic_store_n(&n->log.state, LOG_FREE, __ATOMIC_SEQ_CST);
 	}
 	task_set_path(t, path);
 	t->then = lane->op == SLOT_CLOSE ? call_closed : call_opened;
@@ -688,7 +795,7 @@ static void take_over(struct tracer *tr, struct task *t, struct slot *lane)
 
 static bool is_free(const struct slot *lane)
 {
-	return __atomic_load_n(&lane->free, __ATOMIC_ACQUIRE);
+	return __atomic_load_n(&lane->free, __ATOMIC_ACQUIRE) & 1;
 }
 
 static void let_go(struct slot *lane)
@@ -710,32 +817,44 @@ struct slot *stub_lane(const struct proc *p, uint64_t gva, int *index)
 	return p->lanes[i];
 }
 
-static bool has_free_lane(const struct proc *p)
+static bool has_free_lane(const struct proc *p, int first, int end)
 {
-	for (int i = 0; i < p->nlanes; i++)
+	for (int i = first; i < end; i++)
 		if (is_free(p->lanes[i]))
 			return true;
 	return false;
 }
 
-static void add_lane(struct tracer *tr, struct task *t)
+static bool add_spare(const struct tracer *tr, struct proc *p)
 {
-	struct proc *p = t->proc;
 	struct slot *lane;
 
+	if (p->nlanes == LANES)
+		return false;
 	lane = mm_map_slots(p->mm, LANE_FIRST + p->nlanes, 1);
 	if (!lane)
-		return;
+		return false;
 	lane->req_seq = lane->resp_seq = 0;
 	lane->spin = lane->spin_max = tr->spin;
 	lane->pause_s = 0;
 	p->lanes[p->nlanes++] = lane;
-	/* Others have executors, and so must this one. In a VM the shadow has to
-	 * be told of it first, at the next call that is forwarded. */
+	let_go(lane);
+	return true;
+}
+
+/* One more is to have an executor. */
+static void add_lane(struct tracer *tr, struct task *t)
+{
+	struct proc *p = t->proc;
+
+	if (p->nlanes == p->nserved && !add_spare(tr, p))
+		return;
+	p->nserved++;
+	/* In a VM the shadow has to be told of it first, at the next call that is
+	 * forwarded. */
 	if (p->mm->ctl->ready)
 		stub_set_ready(p->mm->ctl, !tracer_in_vm(tr) &&
 			       stub_man_lanes(tr, t) == 0);
-	let_go(lane);
 }
 
 /* Lanes whose requests have been without an answer for a while. */
@@ -744,7 +863,7 @@ static int stuck_lanes(struct proc *p)
 	const double now = now_seconds();
 	int n = 0;
 
-	for (int i = 0; i < p->nlanes; i++) {
+	for (int i = 0; i < p->nserved; i++) {
 		const struct slot *lane = p->lanes[i];
 		const uint32_t seq = lane->req_seq & ~1u;
 		double *since = &p->waits[i].since;
@@ -761,12 +880,13 @@ static int stuck_lanes(struct proc *p)
 	return n;
 }
 
-/* More than there are processors have something to do only while others are
- * stuck. */
+/* A thread that waits and an executor that works take two processors: more have
+ * something to do only while others are stuck. */
 static bool wants_lane(const struct tracer *tr, struct proc *p, int stuck)
 {
-	if (p->nlanes == LANES || p->nlanes >= (int)p->ntasks ||
-	    p->nlanes - stuck >= tr->ncpus || ++p->lane_wishes < LANE_STOPS)
+	if (p->nserved == LANES || p->nserved >= (int)p->ntasks ||
+	    p->nserved - stuck >= (tr->ncpus + 1) / 2 ||
+	    ++p->lane_wishes < LANE_STOPS)
 		return false;
 	p->lane_wishes = 0;
 	return true;
@@ -790,17 +910,24 @@ bool stub_seek_lane(struct tracer *tr, struct task *t)
 	struct proc *p = t->proc;
 	int stuck;
 
-	if (class == STUB_TRAP || class == STUB_LOCAL || !p->nlanes ||
-	    has_free_lane(p)) {
+	/* One for every thread, for what the stub does by itself, and to wait for
+	 * another there. */
+	while (p->nserved && p->nlanes < (int)p->ntasks && add_spare(tr, p))
+		;
+	if (class == STUB_TRAP || class == STUB_LOCAL || !p->nserved ||
+	    has_free_lane(p, 0, class == STUB_MEMORY ? p->nlanes :
+						       p->nserved)) {
 		t->tries = 0;
 		return false;
 	}
+	if (class == STUB_MEMORY)
+		return false;
 	stuck = stuck_lanes(p);
 	if (wants_lane(tr, p, stuck)) {
 		add_lane(tr, t);
 		return false;
 	}
-	if (stuck == p->nlanes || ++t->tries > LANE_TRIES || t->remote.masked)
+	if (stuck == p->nserved || ++t->tries > LANE_TRIES || t->remote.masked)
 		return false;
 	sched_yield();
 	task_again(t, call_again(t));
@@ -809,7 +936,7 @@ bool stub_seek_lane(struct tracer *tr, struct task *t)
 
 void stub_first_lane(struct tracer *tr, struct task *t)
 {
-	if (is_fast(tr, t->proc) && !t->proc->nlanes)
+	if (is_fast(tr, t->proc) && !t->proc->nserved)
 		add_lane(tr, t);
 }
 
@@ -866,7 +993,7 @@ bool stub_leave_to(struct tracer *tr, struct task *t)
 	if ((!p->mm->ctl->ready || !p->mm->ctl->told) &&
 	    shadow_ready_for(tr, t, &call) < 0)
 		return false;
-	if (!p->mm->ctl->ready || !has_free_lane(p))
+	if (!p->mm->ctl->ready || !has_free_lane(p, 0, p->nserved))
 		return false;
 	t->left.times++;
 	t->left.nr = t->nr;
@@ -888,7 +1015,7 @@ int stub_man_lanes(struct tracer *tr, struct task *t)
 {
 	struct proc *p = t->proc;
 
-	while (p->nmanned < p->nlanes) {
+	while (p->nmanned < p->nserved) {
 		const int index = LANE_FIRST + p->nmanned;
 		int err = executor_new(tr, p, index,
 				       p->lanes[p->nmanned]->req_seq & ~1u);
@@ -898,6 +1025,7 @@ int stub_man_lanes(struct tracer *tr, struct task *t)
 		placement_new_lane(tr, t, index);
 		p->nmanned++;
 	}
+	p->mm->ctl->nmanned = (uint32_t)p->nmanned;
 	return 0;
 }
 
@@ -916,7 +1044,7 @@ void stub_drop_lanes(struct tracer *tr, struct proc *p)
 	}
 	tr->stats.fast -= min_u64(p->loans, tr->stats.fast);
 	p->loans = 0;
-	p->lane_wishes = p->nmanned = 0;
+	p->lane_wishes = p->nserved = p->nmanned = 0;
 }
 
 void stub_abandon(struct proc *p)
@@ -1077,11 +1205,51 @@ static void hold_begun(struct task *t, struct slot *lane, uint64_t at,
 		regs->rip = t->proc->mm->memory->base + h.stub_commit;
 }
 
+/* The lane that a thread goes on with; another that it has yet to let go of. */
+struct in_use {
+	struct slot *lane, *former;
+	int index;		/* of lane */
+};
+
+/* A thread that runs on the stack of a lane. */
+static struct in_use lane_in_use(const struct task *t, uint64_t at,
+				 const struct user_regs_struct *regs)
+{
+	const struct gate_header h = gate_header();
+	const struct proc *p = t->proc;
+	struct in_use u = { .index = LANE_FIRST };
+
+	u.lane = stub_lane(p, regs->rsp - 1, &u.index);
+	if (!u.lane)
+		return u;
+	if (at >= h.stub_moved && at < h.stub_let_go) {
+		u.former = stub_lane(p, regs->rcx, NULL);
+	} else if (u.lane->moved && u.lane->moved <= (uint32_t)p->nlanes) {
+		u.former = u.lane;
+		u.index = LANE_FIRST + (int)u.lane->moved - 1;
+		u.lane = p->lanes[u.lane->moved - 1];
+	} else {
+		/* Taken, but not moved to. */
+		for (int i = 0; i < p->nlanes && !u.former; i++)
+			if (p->lanes[i]->free ==
+			    slot_taken_by((uint32_t)(u.index - LANE_FIRST)))
+				u.former = p->lanes[i];
+	}
+	return u;
+}
+
+static void let_go_former(const struct in_use *u)
+{
+	if (u->former)
+		let_go(u->former);
+}
+
 /* With a lane that has all of the program, before anything has been published. */
 static void leave_early(struct task *t, uint64_t at,
 			struct user_regs_struct *regs)
 {
-	struct slot *lane = stub_lane(t->proc, regs->rsp - 1, NULL);
+	const struct in_use u = lane_in_use(t, at, regs);
+	struct slot *lane = u.lane;
 	const struct patch *p;
 
 	if (!lane)
@@ -1096,6 +1264,7 @@ static void leave_early(struct task *t, uint64_t at,
 	from_lane_all(lane, regs);
 	if (at >= gate_header().stub_flags && lane->rflags & EFLAGS_DF)
 		regs->eflags |= EFLAGS_DF;
+	let_go_former(&u);
 	let_go(lane);
 	about_to_call(p, regs);
 }
@@ -1128,24 +1297,26 @@ static void leave_late(const struct task *t, struct user_regs_struct *regs)
 bool stub_fault(struct task *t)
 {
 	const struct gate_header h = gate_header();
+	const uint64_t base = t->proc->mm->memory->base;
 	struct user_regs_struct regs;
-	struct slot *lane;
+	struct in_use u;
 	uint64_t at, gva;
-	int index = LANE_FIRST;
 
 	if (remote_get_regs(t->tid, &regs) < 0)
 		return false;
-	at = regs.rip - t->proc->mm->memory->base;
-	lane = stub_lane(t->proc, regs.rsp - 1, &index);
-	gva = memory_slot(t->proc->mm->memory, index);
-	if (!lane || at < h.site_code + SITE_CODE_SIZE || at >= GATE_SIZE)
+	at = regs.rip - base;
+	if (at < h.site_code + SITE_CODE_SIZE || at >= GATE_SIZE)
 		return false;
-	from_lane_all(lane, &regs);
-	regs.eflags |= lane->rflags & EFLAGS_DF;
+	u = lane_in_use(t, at, &regs);
+	if (!u.lane)
+		return false;
+	gva = memory_slot(t->proc->mm->memory, u.index);
+	let_go_former(&u);
+	from_lane_all(u.lane, &regs);
+	regs.eflags |= u.lane->rflags & EFLAGS_DF;
 	regs.r12 = gva;
 	regs.rsp = gva + SLOT_STRIDE;
-	regs.rip = t->proc->mm->memory->base +
-		   (lane->stage ? h.stub_undone : h.stub_trap);
+	regs.rip = base + (u.lane->stage ? h.stub_undone : h.stub_trap);
 	regs.orig_rax = ~0ULL;
 	return remote_set_regs(t->tid, &regs) == 0;
 }

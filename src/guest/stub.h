@@ -29,6 +29,7 @@ struct mm;
 struct files;
 struct hostfd;
 struct range;
+struct region;
 
 /* What struct stub_ctl says of calls, by number, where the stub may decide. */
 struct stub_rules {
@@ -78,6 +79,12 @@ bool stub_learn(struct tracer *tr, struct task *t, int dirfd, uint64_t addr,
 		const char *text);
 /* stub_forget_names() - what names lead to may have changed */
 void stub_forget_names(struct tracer *tr);
+/* stub_order() - in the order of what is noted (struct stub_log): now */
+static inline uint64_t stub_order(struct stub_ctl *ctl)
+{
+	return ctl ? __atomic_add_fetch(&ctl->order, 1, __ATOMIC_SEQ_CST) : 0;
+}
+
 /* stub_forget_range() - memory that may not be readable any more, nor what
  * shadows were told of */
 void stub_forget_range(struct stub_ctl *ctl, uint64_t start, uint64_t end);
@@ -162,17 +169,24 @@ bool stub_rings(struct tracer *tr, struct task *t);
  * held: it has the program's registers now, and its signal mask */
 bool stub_completed(struct task *t);
 
-/* stub_write_down() - what the stub has opened, closed and mapped; at every
- * stop */
+/* stub_write_down() - what the stub has opened, closed, mapped and changed; at
+ * every stop */
 void stub_write_down(struct tracer *tr, struct task *t);
 
 /*
- * stub_still() - from here on the stub maps nothing, until stub_move()
+ * stub_still() - from here on the stub maps and changes nothing, until stub_move()
  *
  * false: somebody is at it just now, and has to have done with it first.
  */
 bool stub_still(struct task *t);
 void stub_move(struct task *t);
+
+/* stub_learn_own() - the stub may change this mapping, which is private and in
+ * the arena; while it is still */
+void stub_learn_own(struct stub_ctl *ctl, const struct region *r);
+/* stub_forget_own() - a call that the tracer makes may change what the stub knows
+ * of mappings in the range that it has made; while it is still */
+void stub_forget_own(struct stub_ctl *ctl, struct range at);
 
 /* stub_discard_young() - the address space is no more, nor what was mapped */
 void stub_discard_young(struct mm *mm);

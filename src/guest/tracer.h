@@ -100,7 +100,8 @@ struct proc {
 	bool shadow_gone;	/* it died: forwarded calls are EIO */
 	bool filtered;		/* has a seccomp filter of its own */
 	struct slot *lanes[LANES];	/* owned */
-	int nlanes, nmanned;	/* nmanned: have executors */
+	int nlanes;		/* the first of them ... */
+	int nserved, nmanned;	/* ... are to have, and have, executors */
 	uint32_t held[LANES];	/* requests that are counted in pinner.held,
 				 * and one; 0: none */
 	unsigned int loans;	/* requests of ours that went by lanes */

@@ -1224,7 +1224,7 @@ static int pagemap_settle(struct tracer *tr, struct task *t,
 	const struct range slot = { task_slot_gva(t),
 				    task_slot_gva(t) + SLOT_STRIDE };
 	const uint64_t first = memory_slot(&tr->memory, LANE_FIRST);
-	const uint64_t nlanes = (uint64_t)t->proc->nlanes;
+	const uint64_t nlanes = (uint64_t)t->proc->nserved;
 	const struct range lanes = { first, first + nlanes * SLOT_STRIDE };
 
 	t->proc->mm->calls++;
