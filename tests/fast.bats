@@ -170,6 +170,10 @@ busy_ticks() {
 	victim fast in_parts
 }
 
+@test "the same at once, again and again" {
+	victim fast in_parts_at_once
+}
+
 @test "the host reads into memory that was just mapped" {
 	victim fast read_into
 }
@@ -196,4 +200,12 @@ busy_ticks() {
 
 @test "a signal while memory is mapped changes nothing of that" {
 	victim fast mapped_signalled
+}
+
+@test "whatever is done to parts of mappings, the host finds what the program does" {
+	victim fast parts
+}
+
+@test "the same by threads, each with mappings of its own" {
+	victim fast parts_beside
 }

@@ -9,6 +9,8 @@
 
 #include "base/fd.h"
 
+#define ASKED_MAX 8	/* net.unix.max_dgram_qlen may be 10 (unix(7)) */
+
 /* What it does with the shadows, and when, is not known. */
 static void lose(struct client *c)
 {
@@ -100,12 +102,47 @@ static int receive_reply(struct client *c, int *got)
 	return reply.reply.error;
 }
 
+static void take_asked(struct client *c)
+{
+	for (; c->asked; c->asked--) {
+		int err = receive_reply(c, NULL);
+
+		if (!c->asked_err)
+			c->asked_err = err;
+	}
+}
+
+int client_ask(struct client *c, struct msg *m, int fd)
+{
+	int err = client_started(c);
+
+	/* Both sides would wait for room in the end, for ever. */
+	if (!err && c->asked == ASKED_MAX)
+		take_asked(c);
+	if (!err)
+		err = send_request(c, m, fd);
+	if (!err)
+		c->asked++;
+	return err;
+}
+
+int client_asked(struct client *c)
+{
+	int err;
+
+	take_asked(c);
+	err = c->asked_err;
+	c->asked_err = 0;
+	return err;
+}
+
 int client_request(struct client *c, struct msg *m, int fd, int *got)
 {
 	int err = client_started(c);
 
 	if (!err)
 		err = send_request(c, m, fd);
+	take_asked(c);
 	return err ? err : receive_reply(c, got);
 }
 

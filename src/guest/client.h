@@ -23,6 +23,8 @@ struct client {
 	size_t nsignals;
 	char text[MSG_TEXT_MAX];	/* of the last reply */
 	uint32_t value, flags, device;	/* the same */
+	unsigned int asked;	/* replies that have yet to be taken */
+	int asked_err;
 };
 
 /*
@@ -33,6 +35,13 @@ struct client {
  * for a descriptor where the transport carries none.
  */
 int client_request(struct client *c, struct msg *m, int fd, int *got);
+
+/*
+ * client_ask() - the same, but the reply is taken before that of the next request
+ * client_asked() - 0, or the first error of what has been asked since
+ */
+int client_ask(struct client *c, struct msg *m, int fd);
+int client_asked(struct client *c);
 
 /* client_notify() - send what has no reply */
 void client_notify(struct client *c, struct msg *m);

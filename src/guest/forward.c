@@ -70,28 +70,49 @@ static void view_fresh(struct proc *p)
 		mm_dirty(p->mm, p->mm->v[i].start, p->mm->v[i].end);
 }
 
-static int tell_file(struct tracer *tr, uint32_t id)
+static int tell_file(struct tracer *tr, struct mapfile *f)
 {
 	struct msg m = { .type = MSG_FILE };
-	struct mapfile *f;
 	int err;
 
-	for (f = tr->memory.files; f && f->id != id; f = f->next)
-		;
-	if (!f || f->told)
+	if (f->told)
 		return 0;
-	m.file.file = id;
-	err = client_request(&tr->client, &m, f->fd, NULL);
-	if (!err)
-		f->told = true;
+	m.file.file = f->id;
+	err = client_ask(&tr->client, &m, f->fd);
+	f->told = !err;
 	return err;
+}
+
+static struct mapfile *find_file(const struct tracer *tr, uint32_t id)
+{
+	struct mapfile *f = tr->memory.files;
+
+	while (f && f->id != id)
+		f = f->next;
+	return f;
+}
+
+/* While the daemon makes a shadow: what that is going to map first. */
+static void tell_files(struct tracer *tr, const struct mm *mm)
+{
+	for (size_t i = 0; i < mm->n; i++)
+		if (mm->v[i].kind == REGION_FILE)
+			(void)tell_file(tr, mm->v[i].file);
+}
+
+/* One of them the daemon could not take: which, is not known. */
+static void forget_files(struct tracer *tr)
+{
+	for (struct mapfile *f = tr->memory.files; f; f = f->next)
+		if (f->fd >= 0)
+			f->told = false;
 }
 
 static int tell_map(struct tracer *tr, struct proc *p)
 {
 	for (;;) {
 		struct msg m = { .type = MSG_MAP };
-		int err = 0;
+		int err = 0, untold;
 
 		m.map.shadow = p->shadow;
 		m.map.n = (uint32_t)mm_view_next(p->mm, &p->view, m.map.v,
@@ -100,20 +121,25 @@ static int tell_map(struct tracer *tr, struct proc *p)
 			return 0;
 		for (uint32_t i = 0; i < m.map.n && !err; i++) {
 			const struct extent *e = &m.map.v[i];
+			struct mapfile *f = e->kind == EXTENT_FILE ?
+					    find_file(tr, e->file) : NULL;
 
-			if (e->kind == EXTENT_FILE)
-				err = tell_file(tr, e->file);
+			if (f)
+				err = tell_file(tr, f);
 			if (e->kind != EXTENT_NONE)
 				tr->stats.bytes_mapped += e->len;
 		}
 		if (!err)
 			err = client_request(&tr->client, &m, -1, NULL);
-		if (err) {
+		untold = client_asked(&tr->client);
+		if (untold)
+			forget_files(tr);
+		if (err || untold) {
 			/* It has yet to hear of them. */
 			for (uint32_t i = 0; i < m.map.n; i++)
 				mm_view_add(&p->view, m.map.v[i].gva,
 					    m.map.v[i].gva + m.map.v[i].len);
-			return err;
+			return err ? err : untold;
 		}
 		tr->stats.map_requests++;
 		tr->stats.extents += m.map.n;
@@ -234,6 +260,7 @@ int shadow_ready_for(struct tracer *tr, struct task *t,
 	if (!err)
 		stub_first_lane(tr, t);
 	if (!err && !p->shadow) {
+		tell_files(tr, p->mm);
 		err = request_shadow(tr, p, 0, 0);
 		if (!err)
 			view_fresh(p);

@@ -1140,7 +1140,10 @@ int shadow_thread_new(struct shadow *s, uint32_t thread, uint64_t slot,
 		regs.r12 = slot;
 		regs.r13 = seq & ~1u;
 		regs.r15 = 0;
-		regs.rsp = (s->nursery->spin & ~1ULL) | (slot_gpa != 0);
+		/* Who waits by a slot of his own has stopped for it, and is on
+		 * the same core as his executor often (guest/placement.c). */
+		regs.rsp = slot_gpa || thread < SLOT_FIRST ?
+			   (s->nursery->spin & ~1ULL) | (slot_gpa != 0) : 0;
 		regs.rbx = 0;
 		err = remote_set_regs(e->tid, &regs);
 	}

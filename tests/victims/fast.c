@@ -504,6 +504,41 @@ static void in_parts(void)
 	}
 }
 
+/* Before anybody else has heard of it; what comes next is empty, and nobody else's. */
+static void in_parts_at_once(void)
+{
+	struct { unsigned char *p, *end; } all[8] = { 0 };
+	unsigned int random = 1;
+
+	warm_mmap();
+	for (int i = 0; i < 5000; i++) {
+		const int k = (int)(random >> 16) % 8, value = k + 1;
+		unsigned char *p = all[k].p, *end = all[k].end;
+
+		random = random * 1103515245 + 12345;
+		if (p) {
+			same(p[0] + end[-1], 2 * value);
+			sys(munmap(p, (size_t)(end - p)));
+		}
+		p = fresh(16384);
+		end = p + 16384;
+		write_all(p, 16384, value);
+		sys(mprotect(p, 4096, PROT_NONE));
+		sys(mprotect(p, 16384, PROT_READ | PROT_WRITE));
+		if (i % 64 == 0)
+			same(pread(data, p, 16384, 0), 16384);
+		write_all(p, 16384, value);
+		if (random >> 20 & 1)
+			sys(munmap(end -= 4096, 4096));
+		if (random >> 21 & 1) {
+			sys(munmap(p, 4096));
+			p += 4096;
+		}
+		all[k].p = p;
+		all[k].end = end;
+	}
+}
+
 /* What has just been mapped is there for the host, too. */
 static void read_into(void)
 {
@@ -739,6 +774,200 @@ static void mapped_forked(void)
 		same(pthread_join(thread[i], NULL), 0);
 }
 
+/* --- parts of mappings, at random ---------------------------------------------- */
+
+#define MAPS 8
+#define PAGES 8
+#define UNMAPPED (-1)
+
+/* What is known of memory by what has been done to it. */
+struct model {
+	unsigned char *at[MAPS];	/* NULL: nothing is mapped */
+	int prot[MAPS][PAGES];
+	unsigned char value[MAPS][PAGES];
+	uint64_t random;
+	int fd;				/* of the host's, to be written to */
+	bool alone;			/* nobody else maps anything */
+};
+
+static int any(struct model *m, int n)
+{
+	m->random = m->random * 6364136223846793005 + 1442695040888963407;
+	return (int)((m->random >> 33) % (uint64_t)n);
+}
+
+static int any_prot(struct model *m)
+{
+	static const int prots[] = { PROT_NONE, PROT_READ,
+				     PROT_READ | PROT_WRITE };
+
+	return prots[any(m, 3)];
+}
+
+static bool is_mapped(const struct model *m, const unsigned char *p)
+{
+	for (int k = 0; k < MAPS; k++)
+		if (m->at[k] && p >= m->at[k] && p < m->at[k] + PAGES * 4096 &&
+		    m->prot[k][(p - m->at[k]) / 4096] != UNMAPPED)
+			return true;
+	return false;
+}
+
+/* What the host reads from the page, and how it reads into it. */
+static void check_page(struct model *m, int k, int i)
+{
+	unsigned char *p = m->at[k] + i * 4096, copy[4096];
+	const int prot = m->prot[k][i];
+	const unsigned char value = m->value[k][i];
+
+	/* Another may have been mapped there. */
+	if (prot == UNMAPPED && (!m->alone || is_mapped(m, p)))
+		return;
+	if (prot > 0 && prot & PROT_READ) {
+		same(p[0], value);
+		same(p[4095], value);
+		same(pwrite(m->fd, p, 4096, 0), 4096);
+		same(pread(m->fd, copy, 4096, 0), 4096);
+		same(copy[0], value);
+		same(copy[4095], value);
+	} else {
+		refused(pwrite(m->fd, p, 4096, 0), EFAULT);
+	}
+	if (prot > 0 && prot & PROT_WRITE) {
+		same(pread(data, p + 1, PART, 0), PART);
+		pattern_check(p + 1, PART, 0, "read");
+		m->value[k][i] = (unsigned char)(1 + any(m, 255));
+		write_all(p, 4096, m->value[k][i]);
+	} else {
+		refused(pread(data, p + 1, PART, 0), EFAULT);
+	}
+}
+
+static void map_all(struct model *m, int k)
+{
+	const int prot = any(m, 2) ? PROT_NONE : PROT_READ | PROT_WRITE;
+	unsigned char *p = mmap(NULL, PAGES * 4096, prot,
+				MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	check(p != MAP_FAILED, "mmap: %s", strerror(errno));
+	m->at[k] = p;
+	for (int i = 0; i < PAGES; i++) {
+		m->prot[k][i] = prot;
+		m->value[k][i] = 0;
+	}
+}
+
+/* Something is done to pages i to end, which are mapped. */
+static void change(struct model *m, int k, int i, int end)
+{
+	unsigned char *p = m->at[k] + i * 4096;
+	const size_t len = (size_t)(end - i) * 4096 - (size_t)any(m, 4096);
+	const int what = any(m, 6), prot = any_prot(m);
+
+	if (what == 0)
+		sys(munmap(p, len));
+	else if (what == 1)
+		sys(madvise(p, len, MADV_DONTNEED));
+	else
+		sys(mprotect(p, len, prot));
+	for (; i < end; i++) {
+		if (what == 0)
+			m->prot[k][i] = UNMAPPED;
+		else if (what == 1)
+			m->value[k][i] = 0;
+		else
+			m->prot[k][i] = prot;
+	}
+}
+
+static bool is_gone(const struct model *m, int k)
+{
+	for (int i = 0; i < PAGES; i++)
+		if (m->prot[k][i] != UNMAPPED)
+			return false;
+	return true;
+}
+
+static void check_all(struct model *m)
+{
+	for (int k = 0; k < MAPS; k++)
+		for (int i = 0; m->at[k] && i < PAGES; i++)
+			check_page(m, k, i);
+}
+
+static void do_anything(struct model *m)
+{
+	const int k = any(m, MAPS), i = any(m, PAGES);
+	int end = i;
+
+	if (!m->at[k]) {
+		map_all(m, k);
+		return;
+	}
+	if (any(m, 3) == 0) {
+		check_page(m, k, i);
+		return;
+	}
+	while (end < PAGES && m->prot[k][end] != UNMAPPED && any(m, 4))
+		end++;
+	if (end > i)
+		change(m, k, i, end);
+	if (is_gone(m, k))
+		m->at[k] = NULL;
+}
+
+static void model_begin(struct model *m, int number)
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), "model%d", number);
+	*m = (struct model){ .random = (uint64_t)number + 1 };
+	m->fd = (int)sys(open(in(name), O_RDWR | O_CREAT, 0600));
+}
+
+static void parts(void)
+{
+	struct model m;
+	pid_t pid;
+
+	warm_mmap();
+	model_begin(&m, 0);
+	m.alone = true;
+	for (int i = 0; i < fewer(20000); i++) {
+		do_anything(&m);
+		if (i % 1000)
+			continue;
+		spawned(pid)
+			for (int n = 0; n < 100; n++)
+				do_anything(&m);
+		reap(pid);
+		check_all(&m);
+	}
+}
+
+static void *any_parts(void *arg)
+{
+	struct model m;
+
+	model_begin(&m, (int)(uintptr_t)arg);
+	for (int i = 0; i < fewer(5000); i++)
+		do_anything(&m);
+	check_all(&m);
+	return NULL;
+}
+
+static void parts_beside(void)
+{
+	pthread_t thread[6];
+
+	warm_mmap();
+	for (uintptr_t i = 0; i < 6; i++)
+		same(pthread_create(&thread[i], NULL, any_parts, (void *)i),
+		     0);
+	for (int i = 0; i < 6; i++)
+		same(pthread_join(thread[i], NULL), 0);
+}
+
 /* --- signals in hot sites ----------------------------------------------------- */
 
 static volatile sig_atomic_t caught, strange;
@@ -910,10 +1139,10 @@ int main(int argc, char **argv)
 		CASE(shared_table), CASE(shared_memory), CASE(forked),
 		CASE(spawned_true), CASE(threads), CASE(blocked_beside),
 		CASE(own_filter), CASE(rewritten), CASE(replaced), CASE(ticks),
-		CASE(mapped), CASE(in_parts), CASE(read_into),
+		CASE(mapped), CASE(in_parts), CASE(in_parts_at_once), CASE(read_into),
 		CASE(changed), CASE(changed_beside), CASE(far_apart),
 		CASE(napping), CASE(mapped_forked), CASE(mapped_signalled),
-		CASE(inherited),
+		CASE(inherited), CASE(parts), CASE(parts_beside),
 	};
 
 	return VICTIM_MAIN(argc, argv, cases);
