@@ -289,9 +289,9 @@ stub_flags:
 	lea	SLOT_STRIDE(%rdx), %rsp
 stub_moved:
 	mov	%rdx, %r12
+	movl	$0, SLOT_FREE(%r12)		/* nobody's any more */
 	movl	$1, SLOT_FREE(%rcx)
 stub_let_go:
-	movl	$0, SLOT_FREE(%r12)
 1:	RESTORE_DF
 	cmp	$DECIDED_LOCAL, %eax
 	je	stub_local

@@ -5,7 +5,6 @@
  * Freestanding, no writable memory but the lane, no vector registers. What
  * cannot be decided here, quickly and for certain, is the tracer's.
  */
-#include <asm-generic/errno-base.h>
 #include <asm/unistd_64.h>
 
 #include "capsule/abi.h"
@@ -278,7 +277,7 @@ void stub_undo(struct slot *lane)
 
 	if (lane->stage != STAGE_NONE) {
 		settle_note(lane, LOG_FREE);
-		if (lane->op != SLOT_CLOSE)
+		if (lane->op == SLOT_OPEN)
 			call4(__NR_close, fd, 0, 0, 0);
 	}
 	begin_again(lane);
@@ -839,11 +838,11 @@ static uint64_t unmap_part(struct slot *lane)
 	return finish_early(lane, r);
 }
 
+/* What fails may have been done in part: the tracer does it again, and looks. */
 static uint64_t protect_part(struct slot *lane)
 {
 	const int prot = (int)lane->args[2];
 	struct part part;
-	int done;
 	long r;
 
 	if (lane->args[2] & ~(uint64_t)PROT_RW || !take_part(lane, &part))
@@ -855,16 +854,14 @@ static uint64_t protect_part(struct slot *lane)
 	}
 	forget_shadowed(part.start, part.start + part.len);
 	r = call4(__NR_mprotect, part.start, part.len, (uint64_t)prot, 0);
-	/* Out of mappings, it has come as far as it could. */
-	done = r == 0 || r == -ENOMEM;
-	if (done && !part.change) {
+	if (r == 0 && !part.change) {
 		/* Nor is it what earlier changes have left there. */
 		part.y->prot = (uint32_t)prot;
 		part.y->order = next_order();
 	}
 	settle_young(part.y, part.was);
-	end_change(&part, done);
-	return finish_early(lane, r);
+	end_change(&part, r == 0);
+	return r == 0 ? finish_early(lane, r) : DECIDED_TRAP;
 }
 
 /* The mapping stays as it is. */
@@ -884,6 +881,7 @@ static uint64_t by_memory(struct slot *lane)
 {
 	uint64_t decided = DECIDED_TRAP;
 
+	lane->op = SLOT_CALL;
 	lane->stage = STAGE_BEGUN;
 	__atomic_add_fetch(&stub_ctl.changing, 1, __ATOMIC_SEQ_CST);
 	if (!__atomic_load_n(&stub_ctl.still, __ATOMIC_SEQ_CST))
@@ -981,7 +979,7 @@ static struct slot *move(struct slot *from)
 	to->rflags = from->rflags;
 	to->value = from->value;
 	to->site = from->site;
-	to->nr = from->nr;
+	to->nr = (uint32_t)from->value;
 	to->stage = STAGE_NONE;
 	to->moved = 0;
 	__atomic_store_n(&from->moved, lane_number(to) + 1, __ATOMIC_SEQ_CST);

@@ -186,6 +186,10 @@ busy_ticks() {
 	victim fast changed_beside
 }
 
+@test "descriptors are opened, copied and closed beside hot calls" {
+	victim fast copied_beside
+}
+
 @test "the host reads all over a large mapping" {
 	victim fast far_apart
 }

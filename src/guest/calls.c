@@ -349,6 +349,13 @@ void call_general(struct tracer *tr, struct task *t)
 
 /* --- calls with a handler of their own ------------------------------------ */
 
+void call_later(struct task *t)
+{
+	/* Who is waited for may have been preempted. */
+	sched_yield();
+	task_again(t, t->regs.rip - 2);
+}
+
 /* A child that asks not to be traced would run past the gate. */
 static void let_trace(struct task *t, uint64_t flags)
 {
@@ -368,7 +375,7 @@ static void call_clone(struct tracer *tr, struct task *t)
 
 	/* What the child gets of its parent's memory is all known. */
 	if (!stub_still(t)) {
-		task_return(tr, t, -ERESTARTNOINTR);
+		call_later(t);
 		return;
 	}
 	t->cloning = ++tr->clones;
@@ -523,7 +530,7 @@ static void refuse_foreign(struct tracer *tr, struct task *t)
 	task_return(tr, t, -ENOSYS);
 }
 
-void call_handle(struct tracer *tr, struct task *t)
+static void handle(struct tracer *tr, struct task *t)
 {
 	unsigned long foreign = 0;
 	const struct call *c;
@@ -575,4 +582,17 @@ void call_handle(struct tracer *tr, struct task *t)
 		memcall_handle(tr, t);
 	else
 		call_general(tr, t);
+}
+
+void call_handle(struct tracer *tr, struct task *t)
+{
+	if (!stub_settled_memory(t)) {
+		t->nr = (uint32_t)t->regs.orig_rax;
+		call_later(t);
+		return;
+	}
+	handle(tr, t);
+	/* In a clone until the child is there. */
+	if (t->still == STILL && !t->cloning)
+		stub_move(t);
 }

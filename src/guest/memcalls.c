@@ -399,15 +399,23 @@ static int make_own(struct tracer *tr, struct task *t, struct range at)
 	return err;
 }
 
-/* Failing, the kernel came as far as the first hole. */
-static uint64_t first_hole(const struct mm *mm, struct range at)
+/* Failing, the kernel came as far as a hole, or as it had room for mappings. */
+static void note_prot(struct task *t, struct range at)
 {
-	const struct region *r = mm_find(mm, at.start);
+	struct maps maps = { 0 };
 
-	while (r && r < mm->v + mm->n && r->start <= at.start &&
-	       at.start < at.end)
-		at.start = r++->end;
-	return min_u64(at.start, at.end);
+	if (maps_read(t->tid, &maps) < 0)
+		return;
+	for (size_t i = 0; i < maps.n; i++) {
+		const struct map_line *line = &maps.v[i];
+		const struct range part = { max_u64(line->start, at.start),
+					    min_u64(line->end, at.end) };
+
+		if (part.start < part.end)
+			(void)mm_protect_older(t->proc->mm, part, line->prot,
+					       MM_NOW);
+	}
+	maps_fini(&maps);
 }
 
 static int64_t arena_mprotect(struct tracer *tr, struct task *t,
@@ -431,10 +439,10 @@ static int64_t arena_mprotect(struct tracer *tr, struct task *t,
 		return err;
 	r = task_native(tr, t, t->nr, at.start, at.end - at.start,
 			(uint64_t)prot, t->args[3], 0, 0);
-	if (r == -ENOMEM)
-		at.end = first_hole(t->proc->mm, at);
-	if (r == 0 || r == -ENOMEM)
+	if (r == 0)
 		(void)mm_protect_older(t->proc->mm, at, prot & 7, MM_NOW);
+	else
+		note_prot(t, at);
 	return r;
 }
 

@@ -122,7 +122,8 @@ static void forget_own(const struct task *t)
 {
 	const bool fixed = (t->nr == SYS_mmap && t->args[3] & MAP_FIXED) ||
 			   (t->nr == SYS_mremap && t->args[3] & MREMAP_FIXED);
-	struct stub_ctl *ctl = t->proc->mm->ctl;
+	const struct mm *mm = t->proc->mm;
+	struct stub_ctl *ctl = mm->ctl;
 	struct range at;
 
 	if ((t->nr == SYS_munmap || t->nr == SYS_mremap ||
@@ -132,6 +133,10 @@ static void forget_own(const struct task *t)
 	if (t->nr == SYS_mremap && fixed &&
 	    mem_range(t->args[4], t->args[2], &at))
 		stub_forget_own(ctl, at);
+	if (t->nr == SYS_brk)
+		stub_forget_own(ctl, (struct range){
+				page_down(min_u64(t->args[0], mm->brk)),
+				page_up(mm->brk) });
 	if (t->nr == SYS_shmat)
 		stub_forget_own(ctl, (struct range){ 0, USER_END });
 }
@@ -183,12 +188,11 @@ void memcall_handle(struct tracer *tr, struct task *t)
 {
 	/* The stub's changes come before this one, or after it. */
 	if (!stub_still(t)) {
-		task_return(tr, t, -ERESTARTNOINTR);
+		call_later(t);
 		return;
 	}
 	forget_own(t);
 	handle(tr, t);
-	stub_move(t);
 }
 
 int mem_slots(struct tracer *tr, struct mm *mm)

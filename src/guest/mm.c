@@ -183,6 +183,7 @@ void mm_unref(struct mm *mm)
 		return;
 	for (size_t i = 0; i < mm->n; i++)
 		region_drop(mm, &mm->v[i]);
+	stub_discard_young(mm);
 	if (mm->slots_off) {
 		if (mm->memory->arena_file)
 			file_frames_drop(mm->memory->pinner,
@@ -193,7 +194,6 @@ void mm_unref(struct mm *mm)
 	}
 	while (mm->npins)
 		mm_pin_drop(mm, mm->npins - 1);
-	stub_discard_young(mm);
 	if (mm->ctl)
 		munmap(mm->ctl, CTL_SLOTS * SLOT_STRIDE);
 	patches_fini(mm->memory, &mm->patches);

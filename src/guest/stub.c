@@ -6,9 +6,11 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
 
 #include "base/log.h"
@@ -581,8 +583,8 @@ static void write_down_change(struct mm *mm, const struct stub_change *c)
 }
 
 /*
- * What is mapped, then what has become of it: of a mapping that is seen here what
- * was changed there before it was made is of an earlier order.
+ * While nobody is at it: what is mapped, then what has become of it. What was changed
+ * where a mapping is now, before it was made, is of an earlier order.
  */
 static void take_all_young(struct mm *mm)
 {
@@ -680,25 +682,33 @@ bool stub_still(struct task *t)
 {
 	struct stub_ctl *ctl = t->proc->mm->ctl;
 
-	if (!ctl || t->still)
+	if (!ctl || t->still == STILL)
 		return true;
-	__atomic_add_fetch(&ctl->still, 1, __ATOMIC_SEQ_CST);
-	if (__atomic_load_n(&ctl->changing, __ATOMIC_SEQ_CST)) {
-		__atomic_sub_fetch(&ctl->still, 1, __ATOMIC_SEQ_CST);
+	if (t->still == MOVING)
+		__atomic_add_fetch(&ctl->still, 1, __ATOMIC_SEQ_CST);
+	t->still = STOPPING;
+	if (__atomic_load_n(&ctl->changing, __ATOMIC_SEQ_CST))
 		return false;
-	}
-	t->still = true;
+	t->still = STILL;
 	take_all_young(t->proc->mm);
 	fill_pool(t->proc->mm);
 	return true;
 }
 
+bool stub_settled_memory(struct task *t)
+{
+	const struct stub_ctl *ctl = t->proc->mm->ctl;
+
+	return !ctl || !__atomic_load_n(&ctl->nyoung, __ATOMIC_SEQ_CST) ||
+	       stub_still(t);
+}
+
 void stub_move(struct task *t)
 {
-	if (t->still)
+	if (t->still != MOVING)
 		__atomic_sub_fetch(&t->proc->mm->ctl->still, 1,
 				   __ATOMIC_SEQ_CST);
-	t->still = false;
+	t->still = MOVING;
 }
 
 /* --- notes -------------------------------------------------------------------- */
@@ -743,7 +753,6 @@ void stub_write_down(struct tracer *tr, struct task *t)
 	struct stub_note *n;
 	char path[PATH_MAX];
 
-	take_all_young(t->proc->mm);
 	if (!ctl || !__atomic_exchange_n(&ctl->ntrue, 0, __ATOMIC_SEQ_CST))
 		return;
 	/* The stub's sets are ahead of what is written down here. */
@@ -1238,10 +1247,13 @@ static struct in_use lane_in_use(const struct task *t, uint64_t at,
 	return u;
 }
 
+/* Before it is another's, nothing says that it was taken by this one. */
 static void let_go_former(const struct in_use *u)
 {
-	if (u->former)
-		let_go(u->former);
+	if (!u->former)
+		return;
+	u->lane->free = 0;
+	let_go(u->former);
 }
 
 /* With a lane that has all of the program, before anything has been published. */
@@ -1299,10 +1311,13 @@ bool stub_fault(struct task *t)
 	const struct gate_header h = gate_header();
 	const uint64_t base = t->proc->mm->memory->base;
 	struct user_regs_struct regs;
+	siginfo_t info;
 	struct in_use u;
 	uint64_t at, gva;
 
-	if (remote_get_regs(t->tid, &regs) < 0)
+	/* Not one that was sent. */
+	if (ptrace(PTRACE_GETSIGINFO, t->tid, NULL, &info) < 0 ||
+	    info.si_code <= 0 || remote_get_regs(t->tid, &regs) < 0)
 		return false;
 	at = regs.rip - base;
 	if (at < h.site_code + SITE_CODE_SIZE || at >= GATE_SIZE)

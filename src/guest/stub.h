@@ -169,17 +169,21 @@ bool stub_rings(struct tracer *tr, struct task *t);
  * held: it has the program's registers now, and its signal mask */
 bool stub_completed(struct task *t);
 
-/* stub_write_down() - what the stub has opened, closed, mapped and changed; at
- * every stop */
+/* stub_write_down() - what the stub has opened and closed; at every stop */
 void stub_write_down(struct tracer *tr, struct task *t);
 
 /*
- * stub_still() - from here on the stub maps and changes nothing, until stub_move()
+ * stub_still() - from here on the stub maps and changes nothing, until stub_move();
+ * what it has, is written down
  *
- * false: somebody is at it just now, and has to have done with it first.
+ * false: somebody is at it just now, and has to have done with it first: the call is
+ * to come again. Nobody else begins until then.
  */
+enum still { MOVING, STOPPING, STILL };
 bool stub_still(struct task *t);
 void stub_move(struct task *t);
+/* stub_settled_memory() - nothing is to be written down, or stub_still() */
+bool stub_settled_memory(struct task *t);
 
 /* stub_learn_own() - the stub may change this mapping, which is private and in
  * the arena; while it is still */

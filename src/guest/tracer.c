@@ -1157,6 +1157,8 @@ static void handle_seccomp(struct tracer *tr, struct task *t)
 	if (remote_get_regs(t->tid, &regs) < 0)
 		return;
 	in_gate = regs.rip - gate_gva(t) < TEXT_SIZE;
+	if (in_gate)
+		stub_move(t);
 	if (regs.rip - gate_gva(t) - GATE_SIZE < SITES_SIZE &&
 	    !call_is_traced((uint32_t)regs.orig_rax)) {
 		/* A filter of the program's asks for a tracer. */
@@ -1212,8 +1214,9 @@ static void handle_stop(struct tracer *tr, pid_t tid, int status)
 	}
 	t->cloning = 0;
 	names_moved(tr, t);
+	/* It may come for what it was to make again. */
 	if (event != PTRACE_EVENT_FORK && event != PTRACE_EVENT_VFORK &&
-	    event != PTRACE_EVENT_CLONE)
+	    event != PTRACE_EVENT_CLONE && event != PTRACE_EVENT_SECCOMP)
 		stub_move(t);
 	if (!WIFSTOPPED(status)) {
 		task_end(tr, t, status);

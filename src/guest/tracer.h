@@ -145,7 +145,7 @@ struct task {
 	bool in_exec;		/* do_exec() in execcalls.c */
 	bool in_native;		/* task_native_later() */
 	uint64_t cloning;	/* which of all clones it is in; 0: none */
-	bool still;		/* counted in stub_ctl.still */
+	enum still still;	/* but for MOVING counted in stub_ctl.still */
 	bool exiting;
 	bool moves;		/* counted in moving */
 	bool held;		/* by tracer_stop_others() */
@@ -290,6 +290,8 @@ void task_allow_fork(struct tracer *tr, struct task *t);
 /* task_set_path() - t->u.path becomes a copy of path, or NULL */
 void task_set_path(struct task *t, const char *path);
 void task_return(struct tracer *tr, struct task *t, int64_t value);
+/* call_later() - the call is to come again, when others have got on */
+void call_later(struct task *t);
 /* task_again() - the call comes again, from an address with its number in rax */
 void task_again(struct task *t, uint64_t at);
 int64_t task_native(struct tracer *tr, struct task *t, uint64_t nr,

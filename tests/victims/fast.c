@@ -666,6 +666,33 @@ static void changed_beside(void)
 		same(pthread_join(thread[i], NULL), 0);
 }
 
+/* Who finds others at it makes his call later, but the one that it is. */
+static void copied_beside(void)
+{
+	static unsigned char to[4][4096];
+	pthread_t thread[4];
+	int fd;
+
+	warm();
+	for (int i = 0; i < 4; i++)
+		same(pthread_create(&thread[i], NULL, reads_beside, to[i]), 0);
+	for (int i = 0; i < fewer(2000); i++) {
+		fd = (int)sys(fcntl(data, F_DUPFD_CLOEXEC, 100));
+		check(fd >= 100, "from 100 on %d was free", fd);
+		same(fcntl(fd, F_GETFD), FD_CLOEXEC);
+		sys(close(fd));
+		refused(fcntl(data, F_DUPFD, -1), EINVAL);
+		fd = (int)sys(open(in("data"), O_RDONLY | O_CLOEXEC));
+		same(fcntl(fd, F_GETFD), FD_CLOEXEC);
+		preads(fd, 1);
+		sys(close(fd));
+		refused(fcntl(fd, F_GETFD), EBADF);
+	}
+	atomic_store(&enough, true);
+	for (int i = 0; i < 4; i++)
+		same(pthread_join(thread[i], NULL), 0);
+}
+
 #define FAR (64UL << 20)
 
 static void *reads_far_apart(void *arg)
@@ -1140,7 +1167,7 @@ int main(int argc, char **argv)
 		CASE(spawned_true), CASE(threads), CASE(blocked_beside),
 		CASE(own_filter), CASE(rewritten), CASE(replaced), CASE(ticks),
 		CASE(mapped), CASE(in_parts), CASE(in_parts_at_once), CASE(read_into),
-		CASE(changed), CASE(changed_beside), CASE(far_apart),
+		CASE(changed), CASE(changed_beside), CASE(copied_beside), CASE(far_apart),
 		CASE(napping), CASE(mapped_forked), CASE(mapped_signalled),
 		CASE(inherited), CASE(parts), CASE(parts_beside),
 	};
