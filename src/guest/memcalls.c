@@ -200,7 +200,7 @@ static void map_anonymous(struct tracer *tr, struct task *t, bool shared)
 	if (result < 0 && result > -4096)
 		free(r.shared);
 	finish_map(tr, t, &r, result, len);
-	if (!shared && r.start)
+	if (!shared && r.start && !(r.prot & PROT_EXEC))
 		stub_learn_own(t->proc->mm->ctl, &r);
 }
 

@@ -117,7 +117,8 @@ static void call_mremap(struct tracer *tr, struct task *t)
 	task_return(tr, t, tr->source->mremap(tr, t, old, new_len));
 }
 
-/* What the call may take away, or put something in the place of. */
+/* What the call may take away, or put something in the place of; or code, which may
+ * have been looked at (patch_undo()). */
 static void forget_own(const struct task *t)
 {
 	const bool fixed = (t->nr == SYS_mmap && t->args[3] & MAP_FIXED) ||
@@ -127,7 +128,8 @@ static void forget_own(const struct task *t)
 	struct range at;
 
 	if ((t->nr == SYS_munmap || t->nr == SYS_mremap ||
-	     (t->nr == SYS_mmap && fixed)) &&
+	     (t->nr == SYS_mmap && fixed) ||
+	     (t->nr == SYS_mprotect && t->args[2] & PROT_EXEC)) &&
 	    mem_range(t->args[0], t->args[1], &at))
 		stub_forget_own(ctl, at);
 	if (t->nr == SYS_mremap && fixed &&

@@ -974,22 +974,24 @@ static void parts(void)
 
 static void *any_parts(void *arg)
 {
-	struct model m;
+	struct model *m = arg;
 
-	model_begin(&m, (int)(uintptr_t)arg);
 	for (int i = 0; i < fewer(5000); i++)
-		do_anything(&m);
-	check_all(&m);
+		do_anything(m);
+	check_all(m);
 	return NULL;
 }
 
 static void parts_beside(void)
 {
+	static struct model models[6];
 	pthread_t thread[6];
 
 	warm_mmap();
-	for (uintptr_t i = 0; i < 6; i++)
-		same(pthread_create(&thread[i], NULL, any_parts, (void *)i),
+	for (int i = 0; i < 6; i++)
+		model_begin(&models[i], i);
+	for (int i = 0; i < 6; i++)
+		same(pthread_create(&thread[i], NULL, any_parts, &models[i]),
 		     0);
 	for (int i = 0; i < 6; i++)
 		same(pthread_join(thread[i], NULL), 0);
