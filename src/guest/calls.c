@@ -353,6 +353,7 @@ void call_later(struct task *t)
 {
 	/* Who is waited for may have been preempted. */
 	sched_yield();
+	t->later = true;
 	task_again(t, t->regs.rip - 2);
 }
 
@@ -537,8 +538,6 @@ static void handle(struct tracer *tr, struct task *t)
 	call_fn handler;
 
 	ptrace(PTRACE_GETEVENTMSG, t->tid, NULL, &foreign);
-	/* Of the register the kernel looks at 32 bits. */
-	t->nr = (uint32_t)t->regs.orig_rax;
 	t->args[0] = t->regs.rdi;
 	t->args[1] = t->regs.rsi;
 	t->args[2] = t->regs.rdx;
@@ -586,13 +585,14 @@ static void handle(struct tracer *tr, struct task *t)
 
 void call_handle(struct tracer *tr, struct task *t)
 {
-	if (!stub_settled_memory(t)) {
-		t->nr = (uint32_t)t->regs.orig_rax;
+	t->later = false;
+	/* Of the register the kernel looks at 32 bits. */
+	t->nr = (uint32_t)t->regs.orig_rax;
+	if (stub_settled_memory(t))
+		handle(tr, t);
+	else
 		call_later(t);
-		return;
-	}
-	handle(tr, t);
 	/* In a clone until the child is there. */
-	if (t->still == STILL && !t->cloning)
+	if (!t->later && !t->cloning)
 		stub_move(t);
 }

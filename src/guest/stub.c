@@ -1040,6 +1040,9 @@ int stub_man_lanes(struct tracer *tr, struct task *t)
 
 void stub_drop_lanes(struct tracer *tr, struct proc *p)
 {
+	/* The memory may have an heir, whose lanes are others. */
+	if (p->nlanes > 0)
+		p->mm->ctl->nmanned = 0;
 	while (p->nlanes > 0) {
 		struct slot *lane = p->lanes[--p->nlanes];
 

@@ -146,6 +146,7 @@ struct task {
 	bool in_native;		/* task_native_later() */
 	uint64_t cloning;	/* which of all clones it is in; 0: none */
 	enum still still;	/* but for MOVING counted in stub_ctl.still */
+	bool later;		/* call_later() */
 	bool exiting;
 	bool moves;		/* counted in moving */
 	bool held;		/* by tracer_stop_others() */

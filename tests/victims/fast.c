@@ -960,7 +960,7 @@ static void parts(void)
 	warm_mmap();
 	model_begin(&m, 0);
 	m.alone = true;
-	for (int i = 0; i < fewer(20000); i++) {
+	for (int i = 0; i < fewer(10000); i++) {
 		do_anything(&m);
 		if (i % 1000)
 			continue;
@@ -976,7 +976,7 @@ static void *any_parts(void *arg)
 {
 	struct model *m = arg;
 
-	for (int i = 0; i < fewer(5000); i++)
+	for (int i = 0; i < fewer(3000); i++)
 		do_anything(m);
 	check_all(m);
 	return NULL;
