@@ -996,5 +996,9 @@ struct decision stub_decide(struct slot *lane)
 	to = move(lane);
 	if (!to)
 		return (struct decision){ DECIDED_TRAP, lane };
-	return (struct decision){ decide(to), to };
+	decided = decide(to);
+	/* Not even that one has an executor any more. */
+	if (decided == DECIDED_WAIT)
+		decided = DECIDED_TRAP;
+	return (struct decision){ decided, to };
 }

@@ -505,7 +505,7 @@ static struct stub_log *first_true(void *v, int n, size_t size)
 	struct stub_log *next = NULL;
 
 	for (int i = 0; i < n; i++) {
-		struct stub_log *log = (struct stub_log *)((char *)v + (size_t)i * size);
+		struct stub_log *log = (void *)((char *)v + (size_t)i * size);
 
 		if (__atomic_load_n(&log->state, __ATOMIC_ACQUIRE) == LOG_TRUE &&
 		    (!next || log->order < next->order))
