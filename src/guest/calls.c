@@ -349,14 +349,6 @@ void call_general(struct tracer *tr, struct task *t)
 
 /* --- calls with a handler of their own ------------------------------------ */
 
-void call_later(struct task *t)
-{
-	/* Who is waited for may have been preempted. */
-	sched_yield();
-	t->later = true;
-	task_again(t, t->regs.rip - 2);
-}
-
 /* A child that asks not to be traced would run past the gate. */
 static void let_trace(struct task *t, uint64_t flags)
 {
@@ -376,7 +368,7 @@ static void call_clone(struct tracer *tr, struct task *t)
 
 	/* What the child gets of its parent's memory is all known. */
 	if (!stub_still(t)) {
-		call_later(t);
+		call_later(tr, t);
 		return;
 	}
 	t->cloning = ++tr->clones;
@@ -591,7 +583,7 @@ void call_handle(struct tracer *tr, struct task *t)
 	if (stub_settled_memory(t))
 		handle(tr, t);
 	else
-		call_later(t);
+		call_later(tr, t);
 	/* In a clone until the child is there. */
 	if (!t->later && !t->cloning)
 		stub_move(t);

@@ -190,7 +190,7 @@ void memcall_handle(struct tracer *tr, struct task *t)
 {
 	/* The stub's changes come before this one, or after it. */
 	if (!stub_still(t)) {
-		call_later(t);
+		call_later(tr, t);
 		return;
 	}
 	forget_own(t);

@@ -400,6 +400,7 @@ static void interrupted(struct task *t)
 /* --- other threads ------------------------------------------------------- */
 
 #define STOP_PAUSE_NS	100000
+#define LATER_NS	20000	/* for others to get on */
 #define STOP_SECONDS	0.02	/* that one may sleep where no signal is seen */
 #define STOP_SECONDS_MAX 10	/* that one may wait for a core to stop on */
 
@@ -421,7 +422,41 @@ static void keep_stop(struct tracer *tr, size_t at, pid_t tid, int status)
 {
 	memmove(tr->stops + at + 1, tr->stops + at,
 		(tr->nstops++ - at) * sizeof(*tr->stops));
-	tr->stops[at] = (struct stop){ tid, status };
+	tr->stops[at] = (struct stop){ tid, status, false };
+}
+
+static pid_t take_stop(struct tracer *tr, size_t at, int *status)
+{
+	const struct stop stop = tr->stops[at];
+
+	memmove(tr->stops + at, tr->stops + at + 1,
+		(--tr->nstops - at) * sizeof(*tr->stops));
+	*status = stop.status;
+	return stop.tid;
+}
+
+/* It is past whatever was kept of it. */
+static void drop_stop(struct tracer *tr, pid_t tid)
+{
+	int status;
+
+	for (size_t i = 0; i < tr->nstops;)
+		if (tr->stops[i].tid == tid)
+			take_stop(tr, i, &status);
+		else
+			i++;
+}
+
+void call_later(struct tracer *tr, struct task *t)
+{
+	t->later = true;
+	if (reserve_stop(tr) < 0) {
+		task_again(t, t->regs.rip - 2);
+		return;
+	}
+	keep_stop(tr, tr->nstops, t->tid, PTRACE_EVENT_SECCOMP << 16 |
+		  SIGTRAP << 8 | 0x7f);
+	tr->stops[tr->nstops - 1].later = true;
 }
 
 static bool is_kept(const struct tracer *tr, pid_t tid)
@@ -671,6 +706,7 @@ static void task_end(struct tracer *tr, struct task *t, int status)
 	names_moved(tr, t);
 	if (t->tid == p->pid)
 		end_others(tr, t, status);
+	drop_stop(tr, t->tid);
 	idmap_take(&tr->tasks, (uint32_t)t->tid);
 	placement_end(tr, t);
 	note_exit(tr, t);
@@ -924,11 +960,13 @@ static int task_execed(struct tracer *tr, pid_t tid, struct task **out)
 		if (!old->exiting)
 			old->proc->nalive--;
 		placement_end(tr, old);
+		drop_stop(tr, tid);
 		idmap_take(&tr->tasks, (uint32_t)tid);
 		forward_unhold(tr, old);
 		task_free(old);
 	}
 	if (t->tid != tid) {
+		drop_stop(tr, t->tid);
 		idmap_take(&tr->tasks, (uint32_t)t->tid);
 		t->tid = t->remote.tid = tid;
 		if (idmap_put(&tr->tasks, (uint32_t)tid, t) < 0)
@@ -1414,16 +1452,30 @@ static void handle(struct tracer *tr, pid_t tid, int status)
 		resume_held(tr);
 }
 
+/*
+ * What was put off waits for others, which may have stopped, too: each time one of
+ * those comes first.
+ */
 static pid_t next_stop(struct tracer *tr, int *status)
 {
+	const struct timespec pause = { .tv_nsec = LATER_NS };
+	size_t i = 0;
 	pid_t tid;
 
+	while (i < tr->nstops && tr->stops[i].later)
+		i++;
+	if (i < tr->nstops)
+		return take_stop(tr, i, status);
 	if (tr->nstops == 0)
 		return waitpid(-1, status, __WALL);
-	tid = tr->stops[0].tid;
-	*status = tr->stops[0].status;
-	memmove(tr->stops, tr->stops + 1, --tr->nstops * sizeof(*tr->stops));
-	return tid;
+	tr->turn = !tr->turn;
+	if (tr->turn) {
+		tid = waitpid(-1, status, __WALL | WNOHANG);
+		if (tid > 0)
+			return tid;
+		nanosleep(&pause, NULL);
+	}
+	return take_stop(tr, 0, status);
 }
 
 int tracer_run(struct tracer *tr)

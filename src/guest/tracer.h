@@ -202,6 +202,7 @@ enum hidden_fd {
 struct stop {
 	pid_t tid;
 	int status;
+	bool later;		/* others come first: call_later() */
 };
 
 struct tracer {
@@ -232,6 +233,7 @@ struct tracer {
 	int ncpus;		/* that we may use */
 	struct stop *stops;	/* owned: reported, and yet to be handled */
 	size_t nstops, stops_cap;
+	bool turn;		/* of those that were put off */
 	pid_t forking;		/* whose stop is first of them, with the others
 				 * of its process held until it is handled */
 	bool told_dead;		/* "the daemon is gone" has been said */
@@ -291,8 +293,9 @@ void task_allow_fork(struct tracer *tr, struct task *t);
 /* task_set_path() - t->u.path becomes a copy of path, or NULL */
 void task_set_path(struct task *t, const char *path);
 void task_return(struct tracer *tr, struct task *t, int64_t value);
-/* call_later() - the call is to come again, when others have got on */
-void call_later(struct task *t);
+/* call_later() - the stop at a call, with which nothing has been done, is to be
+ * handled again when others have got on */
+void call_later(struct tracer *tr, struct task *t);
 /* task_again() - the call comes again, from an address with its number in rax */
 void task_again(struct task *t, uint64_t at);
 int64_t task_native(struct tracer *tr, struct task *t, uint64_t nr,
