@@ -190,6 +190,10 @@ busy_ticks() {
 	victim fast copied_beside
 }
 
+@test "what a call is to fill stays, whatever becomes of what is beside it" {
+	victim fast kept_beside
+}
+
 @test "the host reads all over a large mapping" {
 	victim fast far_apart
 }

@@ -367,9 +367,13 @@ int mm_pin_add(struct mm *mm, const struct pin *pin)
 void mm_pin_drop(struct mm *mm, size_t index)
 {
 	struct pin *pin = &mm->pins[index];
+	const struct pin old = *pin;
 
-	pinner_drop(mm->memory->pinner, pin->slot, pin->end - pin->start);
 	memmove(pin, pin + 1, (--mm->npins - index) * sizeof(*pin));
+	for (size_t i = 0; i < mm->npins; i++)
+		if (mm->pins[i].slot == old.slot)
+			return;
+	pinner_drop(mm->memory->pinner, old.slot, old.end - old.start);
 }
 
 /* --- views --------------------------------------------------------------- */

@@ -85,7 +85,8 @@ struct mm_view {
 	size_t ndirty;
 };
 
-/* Private memory that is pinned (in a VM), by one registered buffer. */
+/* Private memory that is pinned (in a VM), by one registered buffer: all of that, or
+ * what is left of it. */
 struct pin {
 	uint64_t start, end;
 	uint32_t slot;
@@ -197,7 +198,9 @@ size_t mm_view_next(struct mm *mm, struct mm_view *view, struct extent *out,
 /* mm_pin_find() - index of the first pin that ends above addr */
 size_t mm_pin_find(const struct mm *mm, uint64_t addr);
 int mm_pin_add(struct mm *mm, const struct pin *pin);	/* 0 or -ENOMEM */
-void mm_pin_drop(struct mm *mm, size_t index);	/* the frames may move now */
+/* mm_pin_drop() - its frames may move, but for those of a buffer that another pin
+ * is left of */
+void mm_pin_drop(struct mm *mm, size_t index);
 
 /*
  * memory_file() - the mapfile for an open file; takes fd over

@@ -295,6 +295,18 @@ static void take_away(struct tracer *tr, struct mm *mm, struct range at)
 	forward_hold(tr, mm, at);
 }
 
+/* What cannot be pinned anew, for it must not be written just now, stays pinned by
+ * what it was: calls may be under way there. */
+static int keep_rest(struct tracer *tr, struct task *t, struct pin pin,
+		     uint64_t start, uint64_t end)
+{
+	if (start >= end || pin_once(tr, t, start, end) == 0)
+		return 0;
+	pin.start = start;
+	pin.end = end;
+	return mm_pin_add(t->proc->mm, &pin);
+}
+
 /*
  * The frames of [start, end) may go. What a pin holds beside it is pinned
  * again before the pin is let go, so that it never lacks one.
@@ -311,16 +323,18 @@ static void unpin(struct tracer *tr, struct task *t, uint64_t start,
 		if (i == mm->npins || mm->pins[i].start >= end)
 			return;
 		pin = mm->pins[i];
-		if ((pin.start < start &&
-		     pin_once(tr, t, pin.start, start) < 0) ||
-		    (pin.end > end && pin_once(tr, t, end, pin.end) < 0)) {
+		if (keep_rest(tr, t, pin, pin.start, start) < 0 ||
+		    keep_rest(tr, t, pin, end, pin.end) < 0) {
 			/* Not to be had any more: gone for the shadow, too. */
 			take_away(tr, mm, (struct range){ pin.start, pin.end });
 			note(mm, pin.start, pin.end);
 		}
 		/* The new ones have sorted themselves around it. */
-		for (i = 0; i < mm->npins && mm->pins[i].slot != pin.slot; i++)
-			;
+		for (i = 0; i < mm->npins; i++)
+			if (mm->pins[i].slot == pin.slot &&
+			    mm->pins[i].start == pin.start &&
+			    mm->pins[i].end == pin.end)
+				break;
 		if (i < mm->npins)
 			mm_pin_drop(mm, i);
 	}

@@ -1089,6 +1089,12 @@ static void mapped_signalled(void)
 static int fifo = -1, told = -1;
 static atomic_int asleep;
 
+static void *await_byte_in(void *arg)
+{
+	same(read(fifo, arg, 1), 1);
+	return NULL;
+}
+
 static void *await_byte(void *arg)
 {
 	char c;
@@ -1144,6 +1150,35 @@ static void leave_memory(void)
 		  (void *)(uintptr_t)getpid()));
 }
 
+/* What a call is about to write stays, whatever becomes of what is beside it. */
+static void kept_beside(void)
+{
+	pthread_t thread;
+	pid_t pid;
+
+	warm();
+	sys(mkfifo(in("fifo"), 0600));
+	fifo = (int)sys(open(in("fifo"), O_RDWR));
+	for (int i = 0; i < 3; i++) {
+		unsigned char *p = fresh(12288);
+
+		same(pread(data, p, 1, 0), 1);
+		/* Who else makes calls here settles what is to be seen. */
+		spawned(pid) {
+			nap_ms(400);
+			same(write(fifo, "x", 1), 1);
+		}
+		same(pthread_create(&thread, NULL, await_byte_in, p), 0);
+		nap_ms(200);
+		sys(mprotect(p + 4096, 4096, PROT_READ));
+		sys(munmap(p + 8192, 4096));
+		same(pthread_join(thread, NULL), 0);
+		same(p[0], 'x');
+		reap(pid);
+		sys(munmap(p, 8192));
+	}
+}
+
 static void inherited(void)
 {
 	int pipe_fds[2];
@@ -1169,7 +1204,8 @@ int main(int argc, char **argv)
 		CASE(spawned_true), CASE(threads), CASE(blocked_beside),
 		CASE(own_filter), CASE(rewritten), CASE(replaced), CASE(ticks),
 		CASE(mapped), CASE(in_parts), CASE(in_parts_at_once), CASE(read_into),
-		CASE(changed), CASE(changed_beside), CASE(copied_beside), CASE(far_apart),
+		CASE(changed), CASE(changed_beside), CASE(copied_beside),
+		CASE(kept_beside), CASE(far_apart),
 		CASE(napping), CASE(mapped_forked), CASE(mapped_signalled),
 		CASE(inherited), CASE(parts), CASE(parts_beside),
 	};
