@@ -1253,7 +1253,7 @@ static struct in_use lane_in_use(const struct task *t, uint64_t at,
 /* Before it is another's, nothing says that it was taken by this one. */
 static void let_go_former(const struct in_use *u)
 {
-	if (!u->former)
+	if (!u->lane || !u->former)
 		return;
 	u->lane->free = 0;
 	let_go(u->former);

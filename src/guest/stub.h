@@ -7,11 +7,12 @@
  * and descriptors are its own: while another process has a share in them
  * (vfork, CLONE_FILES) every call of interest is the tracer's again.
  *
- * A *lane* is a slot with an executor that any thread of the process may take
- * for one call. The first one that is free is taken, so that few executors do
- * the work of many threads where few cores are; whoever finds none free goes to
- * the tracer, who adds one if the others are stuck, and sends him back otherwise.
- * The tracer, too, takes one for what it forwards itself, where there is one.
+ * A *lane* is a slot that any thread of the process may take for one call. The first
+ * of them have executors, few, for where few cores are they only take turns; the
+ * others serve for what the stub does by itself, and to wait in for one that has.
+ * Whoever waits in vain goes to the tracer, who has one more served if the others are
+ * stuck, and sends him back otherwise. The tracer, too, takes one for what it forwards
+ * itself, where there is one.
  */
 #ifndef GUEST_STUB_H
 #define GUEST_STUB_H
