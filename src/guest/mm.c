@@ -370,7 +370,7 @@ void mm_pin_drop(struct mm *mm, size_t index)
 	const struct pin old = *pin;
 
 	memmove(pin, pin + 1, (--mm->npins - index) * sizeof(*pin));
-	for (size_t i = 0; i < mm->npins; i++)
+	for (size_t i = 0; old.shared && i < mm->npins; i++)
 		if (mm->pins[i].slot == old.slot)
 			return;
 	pinner_drop(mm->memory->pinner, old.slot, old.end - old.start);

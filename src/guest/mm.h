@@ -90,6 +90,7 @@ struct mm_view {
 struct pin {
 	uint64_t start, end;
 	uint32_t slot;
+	bool shared;		/* perhaps another is left of the same buffer */
 	uint64_t wanted;	/* mm->calls of then */
 };
 

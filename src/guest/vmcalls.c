@@ -304,6 +304,7 @@ static int keep_rest(struct tracer *tr, struct task *t, struct pin pin,
 		return 0;
 	pin.start = start;
 	pin.end = end;
+	pin.shared = true;
 	return mm_pin_add(t->proc->mm, &pin);
 }
 
@@ -335,8 +336,10 @@ static void unpin(struct tracer *tr, struct task *t, uint64_t start,
 			    mm->pins[i].start == pin.start &&
 			    mm->pins[i].end == pin.end)
 				break;
-		if (i < mm->npins)
-			mm_pin_drop(mm, i);
+		if (i == mm->npins)
+			continue;
+		mm->pins[i].shared = true;
+		mm_pin_drop(mm, i);
 	}
 }
 
