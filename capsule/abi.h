@@ -318,8 +318,8 @@ struct stub_dir {
 	char text[STUB_DIR_MAX];
 };
 
-/* The head of what the stub writes down for the tracer, who reads it at its next
- * stop. */
+/* The head of what the stub writes down for the tracer, who reads notes at the next
+ * stop, and changes when it has to know. */
 struct stub_log {
 	uint32_t state;		/* LOG_ */
 	uint64_t order;		/* of all of it; 1 is the first */
@@ -345,7 +345,7 @@ struct stub_note {
 
 /*
  * A private, anonymous mapping that the stub has made. The tracer does not know of
- * it yet: at its next stop it takes what is YOUNG_MAPPED. Until then the stub may
+ * it yet: it takes what is YOUNG_MAPPED when it has to know. Until then the stub may
  * unmap it again. The offsets in the arena are the mapping's own, and when it is
  * gone the next one's, for no shadow has heard of it: small ones take their room a
  * part at a time, and what they have left there is emptied when all of it has been

@@ -278,7 +278,7 @@ int mm_remove_older(struct mm *mm, struct range at, uint64_t when)
 
 	if (mm_split(mm, at.start) < 0 || mm_split(mm, at.end) < 0)
 		return -ENOMEM;
-	kept = i = mm->n ? find_index(mm, at.start) : 0;
+	kept = i = find_index(mm, at.start);
 	for (; i < mm->n && mm->v[i].start < at.end; i++) {
 		if (mm->v[i].born < when)
 			region_drop(mm, &mm->v[i]);

@@ -826,9 +826,9 @@ struct slot *stub_lane(const struct proc *p, uint64_t gva, int *index)
 	return p->lanes[i];
 }
 
-static bool has_free_lane(const struct proc *p, int first, int end)
+static bool has_free_lane(const struct proc *p)
 {
-	for (int i = first; i < end; i++)
+	for (int i = 0; i < p->nserved; i++)
 		if (is_free(p->lanes[i]))
 			return true;
 	return false;
@@ -923,14 +923,11 @@ bool stub_seek_lane(struct tracer *tr, struct task *t)
 	 * another there. */
 	while (p->nserved && p->nlanes < (int)p->ntasks && add_spare(tr, p))
 		;
-	if (class == STUB_TRAP || class == STUB_LOCAL || !p->nserved ||
-	    has_free_lane(p, 0, class == STUB_MEMORY ? p->nlanes :
-						       p->nserved)) {
+	if (class == STUB_TRAP || class == STUB_LOCAL ||
+	    class == STUB_MEMORY || !p->nserved || has_free_lane(p)) {
 		t->tries = 0;
 		return false;
 	}
-	if (class == STUB_MEMORY)
-		return false;
 	stuck = stuck_lanes(p);
 	if (wants_lane(tr, p, stuck)) {
 		add_lane(tr, t);
@@ -1002,7 +999,7 @@ bool stub_leave_to(struct tracer *tr, struct task *t)
 	if ((!p->mm->ctl->ready || !p->mm->ctl->told) &&
 	    shadow_ready_for(tr, t, &call) < 0)
 		return false;
-	if (!p->mm->ctl->ready || !has_free_lane(p, 0, p->nserved))
+	if (!p->mm->ctl->ready || !has_free_lane(p))
 		return false;
 	t->left.times++;
 	t->left.nr = t->nr;
