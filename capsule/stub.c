@@ -44,6 +44,7 @@
 #define MADV_FREE	8
 #define PUNCH_HOLE	3	/* FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE */
 #define PAGE		4096
+#define LANE_ROUNDS	64
 #define LANE_LOOKS	64	/* for a lane with an executor, before a pause */
 #define LANE_PAUSES	8
 #define LANE_PAUSE_NS	20000	/* some 70 us, by the kernel's slack */
@@ -918,6 +919,15 @@ static uint64_t decide(struct slot *lane)
 	return by_descriptor(lane);
 }
 
+static uint32_t progress(void)
+{
+	uint32_t sum = 0;
+
+	for (uint32_t i = 0; i < stub_ctl.nmanned && i < LANES; i++)
+		sum += nth_lane(i)->req_seq & ~1u;
+	return sum;
+}
+
 static struct slot *try_manned(const struct slot *from)
 {
 	for (uint32_t i = 0; i < stub_ctl.nmanned && i < LANES; i++) {
@@ -942,15 +952,21 @@ static struct slot *take_manned(const struct slot *from)
 {
 	const int64_t pause[2] = { 0, LANE_PAUSE_NS };
 
-	for (int n = 0; n < LANE_PAUSES; n++) {
-		for (int k = 0; k < LANE_LOOKS; k++) {
-			struct slot *lane = try_manned(from);
+	for (int r = 0; r < LANE_ROUNDS; r++) {
+		const uint32_t was = progress();
 
-			if (lane)
-				return lane;
-			__builtin_ia32_pause();
+		for (int n = 0; n < LANE_PAUSES; n++) {
+			for (int k = 0; k < LANE_LOOKS; k++) {
+				struct slot *lane = try_manned(from);
+
+				if (lane)
+					return lane;
+				__builtin_ia32_pause();
+			}
+			call4(__NR_nanosleep, (uint64_t)pause, 0, 0, 0);
 		}
-		call4(__NR_nanosleep, (uint64_t)pause, 0, 0, 0);
+		if (progress() == was)
+			break;
 	}
 	return 0;
 }

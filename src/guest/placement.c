@@ -17,6 +17,12 @@
  * scheduler leaves them there, where neither is ever seen to wait for the other.
  * So it is kept off the core of whoever slept (SLOT_CPU), which is seen soon for
  * a while after it has begun, or the thread has been let go.
+ *
+ * Threads that take turns at the lanes, a *crowd*, are each now and then where an
+ * executor is, and every time that it has to leave its core to one of them all
+ * others wait. So while lanes are busy each of their executors has a core, and the
+ * threads have the others. The first look after a thread has begun says whether
+ * they are.
  */
 #include <sched.h>
 #include <stdlib.h>
@@ -30,31 +36,35 @@
 #define QUICK_STOPS	4	/* so many in a row: keep it here */
 #define TICK_STOPS	20	/* fewer between two ticks: let it go */
 
-static void place_executor(struct tracer *tr, struct task *t)
+#define BUSY_S		20e-6	/* from one call by a lane to the next: less is busy */
+
+static bool has_many(const cpu_set_t *set)
+{
+	return CPU_COUNT(set) > 1;
+}
+
+/* --- executors ----------------------------------------------------------------- */
+
+static void place(struct tracer *tr, const struct proc *p, int thread, int cpu,
+		  bool avoid)
 {
 	struct msg m = { .type = MSG_PLACE };
 
 	/* The host of a VM has cores of its own. */
-	if (!t->executor || tr->client.dead || tracer_in_vm(tr))
-		return;
-	m.place.shadow = t->proc->shadow;
-	m.place.thread = (uint32_t)t->slot_index;
-	m.place.cpu = t->placed ? (uint32_t)tr->cpu + 1 : 0;
-	client_notify(&tr->client, &m);
-}
-
-static void keep_off(struct tracer *tr, const struct proc *p, int lane,
-		     unsigned int cpu)
-{
-	struct msg m = { .type = MSG_PLACE };
-
 	if (tr->client.dead || p->shadow_gone || tracer_in_vm(tr))
 		return;
 	m.place.shadow = p->shadow;
-	m.place.thread = (uint32_t)lane;
-	m.place.cpu = cpu + 1;
-	m.place.avoid = 1;
+	m.place.thread = (uint32_t)thread;
+	m.place.cpu = (uint32_t)(cpu + 1);
+	m.place.avoid = avoid;
 	client_notify(&tr->client, &m);
+}
+
+static void place_executor(struct tracer *tr, struct task *t)
+{
+	if (t->executor)
+		place(tr, t->proc, t->slot_index, t->placed ? tr->cpu : -1,
+		      false);
 }
 
 /* Where a stopped thread was when it ran (proc_pid_stat(5)), or -1. */
@@ -74,16 +84,27 @@ static int last_cpu(pid_t tid)
 	return p && sscanf(p, "%d", &cpu) == 1 ? cpu : -1;
 }
 
-void placement_new_lane(struct tracer *tr, struct task *t, int lane)
+/* The core of a lane's executor in a crowd: one from the end, but not ours; or -1. */
+static int lane_core(const struct tracer *tr, int lane)
 {
-	int cpu;
+	int n = lane % stub_busy_lanes(tr);
 
-	if (tracer_in_vm(tr))
-		return;
-	cpu = last_cpu(t->tid);
-	if (cpu >= 0)
-		keep_off(tr, t->proc, lane, (unsigned int)cpu);
-	tracer_hurry(tr);
+	for (int cpu = CPU_SETSIZE - 1; cpu >= 0; cpu--)
+		if (CPU_ISSET(cpu, &tr->cpus) && cpu != tr->cpu && n-- == 0)
+			return cpu;
+	return -1;
+}
+
+/* In a crowd each has a core, in none it is kept off the core of who slept. */
+static void place_lanes(struct tracer *tr, struct proc *p)
+{
+	for (int i = 0; i < p->nmanned; i++) {
+		const int cpu = p->crowd ? lane_core(tr, i) : -1;
+
+		place(tr, p, LANE_FIRST + i, cpu, false);
+		if (cpu >= 0)
+			CPU_SET(cpu, &p->lane_cpus);
+	}
 }
 
 static void look_at_lanes(struct tracer *tr, const struct proc *p)
@@ -95,30 +116,86 @@ static void look_at_lanes(struct tracer *tr, const struct proc *p)
 		if (!cpu)
 			continue;
 		lane->cpu = 0;
-		keep_off(tr, p, LANE_FIRST + i, cpu - 1);
+		if (!p->crowd)
+			place(tr, p, LANE_FIRST + i, (int)cpu - 1, true);
 	}
+}
+
+/* --- threads, and ourselves ---------------------------------------------------- */
+
+static bool is_elsewhere(const struct task *t)
+{
+	return t->placed || t->aside;
+}
+
+static bool tracer_is_elsewhere(const struct tracer *tr)
+{
+	return tr->nplaced || tr->ncrowds;
+}
+
+/* What is left of a set without the cores of lanes: the set itself, if nothing is. */
+static cpu_set_t without(const cpu_set_t *set, const cpu_set_t *lanes)
+{
+	cpu_set_t both, rest;
+
+	CPU_AND(&both, set, lanes);
+	CPU_XOR(&rest, set, &both);
+	return CPU_COUNT(&rest) ? rest : *set;
+}
+
+static cpu_set_t only(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	return set;
+}
+
+static void settle_tracer(struct tracer *tr)
+{
+	const cpu_set_t set = tr->nplaced ? only(tr->cpu) :
+			      tr->ncrowds ? without(&tr->cpus, &tr->lane_cpus) :
+			      tr->cpus;
+
+	sched_setaffinity(0, sizeof(set), &set);
+}
+
+static void settle(const struct tracer *tr, const struct task *t)
+{
+	const cpu_set_t set = t->placed ? only(tr->cpu) :
+			      t->aside ? without(&t->cpus, &t->proc->lane_cpus) :
+			      t->cpus;
+
+	sched_setaffinity(t->tid, sizeof(set), &set);
+}
+
+/* Its own set, as long as it still has it. */
+static bool ask_set(struct task *t)
+{
+	return is_elsewhere(t) ||
+	       sched_getaffinity(t->tid, sizeof(t->cpus), &t->cpus) == 0;
+}
+
+/* Our core, and ours to choose from. */
+static bool ask_own(struct tracer *tr)
+{
+	if (!tracer_is_elsewhere(tr) &&
+	    sched_getaffinity(0, sizeof(tr->cpus), &tr->cpus) < 0)
+		return false;
+	if (tr->nplaced == 0)
+		tr->cpu = sched_getcpu();
+	return tr->cpu >= 0 && has_many(&tr->cpus);
 }
 
 static void place_here(struct tracer *tr, struct task *t)
 {
-	cpu_set_t here;
-
-	if (tr->nplaced == 0) {
-		tr->cpu = sched_getcpu();
-		if (tr->cpu < 0 || sched_getaffinity(0, sizeof(tr->cpus),
-						     &tr->cpus) < 0)
-			return;
-	}
-	CPU_ZERO(&here);
-	CPU_SET(tr->cpu, &here);
-	if (CPU_COUNT(&tr->cpus) < 2 ||
-	    sched_getaffinity(t->tid, sizeof(t->cpus), &t->cpus) < 0 ||
-	    !CPU_ISSET(tr->cpu, &t->cpus) ||
-	    sched_setaffinity(t->tid, sizeof(here), &here) < 0)
+	if (!ask_own(tr) || !ask_set(t) || !CPU_ISSET(tr->cpu, &t->cpus))
 		return;
-	if (tr->nplaced++ == 0)
-		sched_setaffinity(0, sizeof(here), &here);
 	t->placed = true;
+	if (tr->nplaced++ == 0)
+		settle_tracer(tr);
+	settle(tr, t);
 	place_executor(tr, t);
 }
 
@@ -127,19 +204,34 @@ static void forget(struct tracer *tr, struct task *t)
 	t->placed = false;
 	t->quick = 0;
 	if (--tr->nplaced == 0)
-		sched_setaffinity(0, sizeof(tr->cpus), &tr->cpus);
+		settle_tracer(tr);
 }
 
-void placement_release(struct tracer *tr, struct task *t)
+/* It goes to where the others are, or where it likes. */
+static void let_go(struct tracer *tr, struct task *t)
 {
 	if (!t->placed)
 		return;
-	sched_setaffinity(t->tid, sizeof(t->cpus), &t->cpus);
 	forget(tr, t);
+	settle(tr, t);
 	place_executor(tr, t);
 	/* It may go to where the lanes' executors are. */
 	if (t->proc->nlanes)
 		tracer_hurry(tr);
+}
+
+static void let_return(struct tracer *tr, struct task *t)
+{
+	if (!t->aside)
+		return;
+	t->aside = false;
+	settle(tr, t);
+}
+
+void placement_release(struct tracer *tr, struct task *t)
+{
+	let_go(tr, t);
+	let_return(tr, t);
 }
 
 void placement_end(struct tracer *tr, struct task *t)
@@ -154,22 +246,131 @@ void placement_begin(struct tracer *tr, struct task *t)
 		place_here(tr, t);
 }
 
+/* --- crowds -------------------------------------------------------------------- */
+
+static void keep_aside(struct tracer *tr, struct task *t)
+{
+	if (!ask_set(t))
+		return;
+	t->aside = true;
+	if (!t->placed)
+		settle(tr, t);
+}
+
+/* All as the process is, a crowd or not. */
+static void settle_threads(struct tracer *tr, const struct proc *p)
+{
+	size_t pos = 0;
+	struct task *t;
+
+	while ((t = idmap_next(&tr->tasks, &pos))) {
+		if (t->proc != p)
+			continue;
+		if (p->crowd)
+			keep_aside(tr, t);
+		else
+			let_return(tr, t);
+	}
+}
+
+static void settle_crowd(struct tracer *tr, struct proc *p)
+{
+	place_lanes(tr, p);
+	CPU_OR(&tr->lane_cpus, &tr->lane_cpus, &p->lane_cpus);
+	settle_tracer(tr);
+	settle_threads(tr, p);
+}
+
+static void begin_crowd(struct tracer *tr, struct proc *p)
+{
+	if (p->crowd || !p->nmanned || tracer_in_vm(tr) || !ask_own(tr))
+		return;
+	if (tr->ncrowds++ == 0)
+		CPU_ZERO(&tr->lane_cpus);
+	CPU_ZERO(&p->lane_cpus);
+	p->crowd = true;
+	settle_crowd(tr, p);
+	tracer_hurry(tr);
+}
+
+void placement_end_crowd(struct tracer *tr, struct proc *p)
+{
+	if (!p->crowd)
+		return;
+	p->crowd = false;
+	tr->ncrowds--;
+	settle_crowd(tr, p);
+}
+
+/* Do threads take turns at the lanes? */
+static bool is_crowd(struct proc *p)
+{
+	const double now = now_seconds(), since = now - p->looked;
+	uint32_t calls = 0, was = p->lane_calls;
+
+	for (int i = 0; i < p->nmanned; i++)
+		calls += p->lanes[i]->req_seq / 2;
+	p->lane_calls = calls;
+	p->looked = now;
+	return p->nalive > 1 && (calls - was) * BUSY_S > since;
+}
+
+static void look_at(struct tracer *tr, struct proc *p)
+{
+	look_at_lanes(tr, p);
+	if (!p->nmanned || p->looks == tr->looks)
+		return;
+	p->looks = tr->looks;
+	if (is_crowd(p))
+		begin_crowd(tr, p);
+	else
+		placement_end_crowd(tr, p);
+}
+
+void placement_look(struct tracer *tr)
+{
+	size_t pos = 0;
+	struct task *t;
+
+	tr->looks++;
+	while ((t = idmap_next(&tr->tasks, &pos)))
+		look_at(tr, t->proc);
+}
+
+/* --- what happens to threads and lanes ------------------------------------------ */
+
 void placement_inherit(struct tracer *tr, const struct task *from,
 		       struct task *to)
 {
-	if (!from->placed)
-		return;
-	to->placed = true;
 	to->cpus = from->cpus;
-	tr->nplaced++;
-	if (to->proc == from->proc)
-		placement_release(tr, to);
+	to->placed = from->placed;
+	to->aside = from->aside;
+	if (to->placed)
+		tr->nplaced++;
+	if (to->proc == from->proc) {
+		begin_crowd(tr, to->proc);
+		let_go(tr, to);
+	} else {
+		let_return(tr, to);
+	}
 }
 
 void placement_new_executor(struct tracer *tr, struct task *t)
 {
 	if (t->placed)
 		place_executor(tr, t);
+}
+
+void placement_new_lane(struct tracer *tr, struct task *t, int lane)
+{
+	const int cpu = tracer_in_vm(tr) || t->proc->crowd ? -1 :
+			last_cpu(t->tid);
+
+	if (t->proc->crowd)
+		settle_crowd(tr, t->proc);
+	else if (cpu >= 0)
+		place(tr, t->proc, lane, cpu, true);
+	tracer_hurry(tr);
 }
 
 void placement_stop(struct tracer *tr, struct task *t)
@@ -190,18 +391,9 @@ void placement_tick(struct tracer *tr)
 
 	while ((t = idmap_next(&tr->tasks, &pos))) {
 		if (t->placed && t->stops < TICK_STOPS)
-			placement_release(tr, t);
+			let_go(tr, t);
 		t->stops = 0;
 	}
-}
-
-void placement_look(struct tracer *tr)
-{
-	size_t pos = 0;
-	struct task *t;
-
-	while ((t = idmap_next(&tr->tasks, &pos)))
-		look_at_lanes(tr, t->proc);
 }
 
 /* The question is asked of the set that the program knows of. */

@@ -891,10 +891,15 @@ static int stuck_lanes(struct proc *p)
 
 /* A thread that waits and an executor that works take two processors: more have
  * something to do only while others are stuck. */
+int stub_busy_lanes(const struct tracer *tr)
+{
+	return (tr->ncpus + 1) / 2;
+}
+
 static bool wants_lane(const struct tracer *tr, struct proc *p, int stuck)
 {
 	if (p->nserved == LANES || p->nserved >= (int)p->ntasks ||
-	    p->nserved - stuck >= (tr->ncpus + 1) / 2 ||
+	    p->nserved - stuck >= stub_busy_lanes(tr) ||
 	    ++p->lane_wishes < LANE_STOPS)
 		return false;
 	p->lane_wishes = 0;
@@ -1028,8 +1033,8 @@ int stub_man_lanes(struct tracer *tr, struct task *t)
 
 		if (err)
 			return err;
-		placement_new_lane(tr, t, index);
 		p->nmanned++;
+		placement_new_lane(tr, t, index);
 	}
 	p->mm->ctl->nmanned = (uint32_t)p->nmanned;
 	return 0;
@@ -1037,6 +1042,7 @@ int stub_man_lanes(struct tracer *tr, struct task *t)
 
 void stub_drop_lanes(struct tracer *tr, struct proc *p)
 {
+	placement_end_crowd(tr, p);
 	/* The memory may have an heir, whose lanes are others. */
 	if (p->nlanes > 0)
 		p->mm->ctl->nmanned = 0;

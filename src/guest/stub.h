@@ -140,6 +140,9 @@ bool stub_borrow_lane(struct task *t);
 /* stub_man_lanes() - every lane has its executor, before the stub forwards; 0 or
  * -errno */
 int stub_man_lanes(struct tracer *tr, struct task *t);
+/* stub_busy_lanes() - how many executors can be at work at once; 1 or more */
+int stub_busy_lanes(const struct tracer *tr);
+
 /* stub_drop_lanes() - the process's shadow, or its memory, is no more */
 void stub_drop_lanes(struct tracer *tr, struct proc *p);
 /* stub_abandon() - nobody will answer: EIO for whoever waits */

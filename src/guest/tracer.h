@@ -106,6 +106,11 @@ struct proc {
 				 * and one; 0: none */
 	unsigned int loans;	/* requests of ours that went by lanes */
 	int lane_wishes;	/* calls that would have liked one */
+	bool crowd;		/* its threads are off the cores ... */
+	cpu_set_t lane_cpus;	/* ... that the executors of its lanes have */
+	uint32_t lane_calls;	/* by lanes, ... */
+	double looked;		/* ... until then: seconds, monotonic */
+	unsigned int looks;	/* tracer.looks then */
 	struct {		/* by lane: a request without an answer */
 		uint32_t seq;
 		double since;	/* seconds, monotonic */
@@ -155,8 +160,9 @@ struct task {
 		unsigned int times;
 	} left;
 	unsigned int tries;	/* to find a lane, in a row */
-	bool placed;		/* kept on the tracer's core, ... */
-	cpu_set_t cpus;		/* ... its own set being this */
+	bool placed;		/* kept on the tracer's core, or else ... */
+	bool aside;		/* ... off the cores of the lanes' executors, */
+	cpu_set_t cpus;		/* its own set being this */
 	double last_stop;	/* seconds, monotonic */
 	unsigned int quick;	/* stops in quick succession */
 	unsigned int stops;	/* since the last tick */
@@ -246,8 +252,12 @@ struct tracer {
 	FILE *trace;		/* --trace, or NULL */
 	unsigned int hurry;	/* ticks that come sooner than the next will */
 	unsigned int nplaced;	/* tasks kept on our core */
-	int cpu;		/* which one that is, and ... */
-	cpu_set_t cpus;		/* ... our own set, while there are some */
+	unsigned int ncrowds;	/* processes that are a crowd */
+	unsigned int looks;	/* at lanes: how many there were */
+	int cpu;		/* our core, and ... */
+	cpu_set_t cpus;		/* ... our own set, while there are some; and
+				 * what of it all crowds' executors have: */
+	cpu_set_t lane_cpus;
 	bool want_stats;
 	struct stats stats;
 	uint64_t eager;		/* in a VM: bytes of a mapping that are made
@@ -535,6 +545,8 @@ void placement_inherit(struct tracer *tr, const struct task *from,
 		       struct task *to);
 void placement_new_executor(struct tracer *tr, struct task *t);
 void placement_new_lane(struct tracer *tr, struct task *t, int lane);
+/* placement_end_crowd() - the process ends, or its lanes are no more */
+void placement_end_crowd(struct tracer *tr, struct proc *p);
 void call_affinity(struct tracer *tr, struct task *t);
 
 /* --- fusecalls.c ----------------------------------------------------------*/
