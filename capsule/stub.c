@@ -47,7 +47,8 @@
 #define LANE_ROUNDS	64
 #define LANE_LOOKS	64	/* for a lane with an executor, before a pause */
 #define LANE_PAUSES	8
-#define LANE_PAUSE_NS	20000	/* some 70 us, by the kernel's slack */
+#define STILL_PAUSES	16	/* for the tracer to be done with memory */
+#define PAUSE_NS	20000	/* some 70 us, by the kernel's slack */
 #define ROOMS		4	/* times as many offsets as a mapping needs: to grow
 				 * into, or for those that follow it */
 
@@ -87,6 +88,13 @@ static long call6(long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d,
 static long call4(long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
 {
 	return call6(nr, a, b, c, d, 0, 0);
+}
+
+static void sleep_for(int64_t ns)
+{
+	const int64_t pause[2] = { 0, ns };
+
+	call4(__NR_nanosleep, (uint64_t)pause, 0, 0, 0);
 }
 
 /* A path, and the part of it that names the directory. */
@@ -878,10 +886,22 @@ static uint64_t empty_part(struct slot *lane)
 	return finish_early(lane, 0);
 }
 
+/*
+ * The tracer is at a call of another thread's, which takes no longer than to stop
+ * for it, and then have others stop for us.
+ */
+static void await_tracer(void)
+{
+	for (int n = 0; n < STILL_PAUSES &&
+			__atomic_load_n(&stub_ctl.still, __ATOMIC_SEQ_CST); n++)
+		sleep_for(PAUSE_NS);
+}
+
 static uint64_t by_memory(struct slot *lane)
 {
 	uint64_t decided = DECIDED_TRAP;
 
+	await_tracer();
 	lane->op = SLOT_CALL;
 	lane->stage = STAGE_BEGUN;
 	__atomic_add_fetch(&stub_ctl.changing, 1, __ATOMIC_SEQ_CST);
@@ -950,8 +970,6 @@ static struct slot *try_manned(const struct slot *from)
  */
 static struct slot *take_manned(const struct slot *from)
 {
-	const int64_t pause[2] = { 0, LANE_PAUSE_NS };
-
 	for (int r = 0; r < LANE_ROUNDS; r++) {
 		const uint32_t was = progress();
 
@@ -963,7 +981,7 @@ static struct slot *take_manned(const struct slot *from)
 					return lane;
 				__builtin_ia32_pause();
 			}
-			call4(__NR_nanosleep, (uint64_t)pause, 0, 0, 0);
+			sleep_for(PAUSE_NS);
 		}
 		if (progress() == was)
 			break;

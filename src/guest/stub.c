@@ -851,6 +851,12 @@ static bool add_spare(const struct tracer *tr, struct proc *p)
 	return true;
 }
 
+void stub_spare_lanes(const struct tracer *tr, struct proc *p)
+{
+	while (p->nserved && p->nlanes < (int)p->ntasks && add_spare(tr, p))
+		;
+}
+
 /* One more is to have an executor. */
 static void add_lane(struct tracer *tr, struct task *t)
 {
@@ -924,10 +930,7 @@ bool stub_seek_lane(struct tracer *tr, struct task *t)
 	struct proc *p = t->proc;
 	int stuck;
 
-	/* One for every thread, for what the stub does by itself, and to wait for
-	 * another there. */
-	while (p->nserved && p->nlanes < (int)p->ntasks && add_spare(tr, p))
-		;
+	stub_spare_lanes(tr, p);
 	if (class == STUB_TRAP || class == STUB_LOCAL ||
 	    class == STUB_MEMORY || !p->nserved || has_free_lane(p)) {
 		t->tries = 0;

@@ -896,8 +896,10 @@ static void task_cloned(struct tracer *tr, struct task *t, int event)
 		child = task_new(tr, tid, p);
 	if (flags & CLONE_FS)
 		stub_set_cwd(tr, t->proc);
-	if (child)
+	if (child) {
 		placement_inherit(tr, t, child);
+		stub_spare_lanes(tr, p);
+	}
 	if (child && remote_get_regs(tid, &child->regs) < 0) {
 		/* It was killed at birth; the loop hears of it. */
 	} else if (child && p != t->proc) {
