@@ -102,17 +102,21 @@ static int receive_reply(struct client *c, int *got)
 	return reply.reply.error;
 }
 
-static void take_asked(struct client *c)
+static void note_error(struct client *c, int err, bool drop)
 {
-	for (; c->asked; c->asked--) {
-		int err = receive_reply(c, NULL);
-
-		if (!c->asked_err)
-			c->asked_err = err;
-	}
+	if (drop && err && err != -ESRCH)
+		c->drop_failed = c->unsure = true;
+	else if (!drop && !c->asked_err)
+		c->asked_err = err;
 }
 
-int client_ask(struct client *c, struct msg *m, int fd)
+static void take_asked(struct client *c)
+{
+	for (; c->asked; c->asked--, c->drops >>= 1)
+		note_error(c, receive_reply(c, NULL), c->drops & 1);
+}
+
+static int ask(struct client *c, struct msg *m, int fd, bool drop)
 {
 	int err = client_started(c);
 
@@ -122,8 +126,13 @@ int client_ask(struct client *c, struct msg *m, int fd)
 	if (!err)
 		err = send_request(c, m, fd);
 	if (!err)
-		c->asked++;
+		c->drops |= (uint32_t)drop << c->asked++;
 	return err;
+}
+
+int client_ask(struct client *c, struct msg *m, int fd)
+{
+	return ask(c, m, fd, false);
 }
 
 int client_asked(struct client *c)
@@ -134,6 +143,24 @@ int client_asked(struct client *c)
 	err = c->asked_err;
 	c->asked_err = 0;
 	return err;
+}
+
+void client_drop(struct client *c, struct msg *m)
+{
+	const int err = ask(c, m, -1, true);
+
+	if (err)
+		note_error(c, err, true);
+}
+
+bool client_dropped(struct client *c)
+{
+	bool all;
+
+	take_asked(c);
+	all = !c->drop_failed;
+	c->drop_failed = false;
+	return all;
 }
 
 int client_request(struct client *c, struct msg *m, int fd, int *got)

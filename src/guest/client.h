@@ -23,8 +23,10 @@ struct client {
 	size_t nsignals;
 	char text[MSG_TEXT_MAX];	/* of the last reply */
 	uint32_t value, flags, device;	/* the same */
-	unsigned int asked;	/* replies that have yet to be taken */
+	unsigned int asked;	/* replies that have yet to be taken, ... */
+	uint32_t drops;		/* ... bit i: the i-th is that to a drop */
 	int asked_err;
+	bool drop_failed;
 };
 
 /*
@@ -42,6 +44,16 @@ int client_request(struct client *c, struct msg *m, int fd, int *got);
  */
 int client_ask(struct client *c, struct msg *m, int fd);
 int client_asked(struct client *c);
+
+/*
+ * client_drop() - send that something is to be no more
+ * client_dropped() - is all of that no more? false: it may live on (unsure)
+ *
+ * The replies are taken by client_dropped(), or before that of the next request.
+ * -ESRCH in one: it was no more.
+ */
+void client_drop(struct client *c, struct msg *m);
+bool client_dropped(struct client *c);
 
 /* client_notify() - send what has no reply */
 void client_notify(struct client *c, struct msg *m);

@@ -146,27 +146,22 @@ static int tell_map(struct tracer *tr, struct proc *p)
 	}
 }
 
-/* 0 also for one that was not there any more. */
-static int request_drop(struct tracer *tr, uint32_t shadow)
+static void send_drop(struct tracer *tr, const struct proc *p)
 {
 	struct msg m = { .type = MSG_SHADOW_DROP };
-	int err;
 
-	m.shadow.id = shadow;
-	err = client_request(&tr->client, &m, -1, NULL);
-	if (err == -ESRCH)
-		err = 0;
-	/* It may touch what it maps: nothing of that may go. */
-	if (err)
-		tr->client.unsure = true;
-	return err;
+	m.shadow.id = p->shadow;
+	client_drop(&tr->client, &m);
 }
 
 /* It could not be told what has changed, and must not go on without. */
 static void lose_shadow(struct tracer *tr, struct proc *p)
 {
-	if (!tr->client.dead && request_drop(tr, p->shadow) == 0)
-		client_note_gone(&tr->client, p->shadow);
+	if (!tr->client.dead) {
+		send_drop(tr, p);
+		if (client_dropped(&tr->client))
+			client_note_gone(&tr->client, p->shadow);
+	}
 	p->shadow_gone = true;
 	stub_abandon(p);
 }
@@ -334,14 +329,20 @@ int shadow_fork(struct tracer *tr, struct proc *parent, struct proc *child,
 	return 0;
 }
 
-void shadow_drop(struct tracer *tr, struct proc *p)
+void shadow_begin_drop(struct tracer *tr, struct proc *p)
 {
 	if (!p->shadow)
 		return;
 	if (!p->shadow_gone)
-		(void)request_drop(tr, p->shadow);
+		send_drop(tr, p);
 	mm_view_detach(p->mm, &p->view);
 	p->shadow = 0;
+}
+
+void shadow_drop(struct tracer *tr, struct proc *p)
+{
+	shadow_begin_drop(tr, p);
+	(void)client_dropped(&tr->client);
 }
 
 void executor_drop(struct tracer *tr, struct task *t)
@@ -352,7 +353,7 @@ void executor_drop(struct tracer *tr, struct task *t)
 		return;
 	m.thread.shadow = t->proc->shadow;
 	m.thread.thread = (uint32_t)t->slot_index;
-	(void)client_request(&tr->client, &m, -1, NULL);
+	client_drop(&tr->client, &m);
 	t->executor = false;
 }
 

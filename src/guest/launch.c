@@ -43,7 +43,7 @@ static void file_gone(void *ctx, struct mapfile *file)
 	/* It is about to be unplugged. */
 	bar_close(&file->own);
 	m.file.file = file->id;
-	(void)client_request(&tr->client, &m, -1, NULL);
+	client_drop(&tr->client, &m);
 }
 
 /* Where gate and slots fit, by trying. */

@@ -655,7 +655,8 @@ static void proc_end(struct tracer *tr, struct proc *p)
 /*
  * A thread is on its way out, and nobody has been told. What its process
  * holds on the host is let go before its parent can know that it is gone, as
- * the kernel does with what it holds itself (locks, pipes).
+ * the kernel does with what it holds itself (locks, pipes): namely before we take
+ * its end from the kernel (next_stop()). Until then both sides are at it.
  */
 static void note_exit(struct tracer *tr, struct task *t)
 {
@@ -663,7 +664,7 @@ static void note_exit(struct tracer *tr, struct task *t)
 		return;
 	t->exiting = true;
 	if (--t->proc->nalive == 0)
-		shadow_drop(tr, t->proc);
+		shadow_begin_drop(tr, t->proc);
 }
 
 static void task_end(struct tracer *tr, struct task *t, int status);
@@ -1468,6 +1469,7 @@ static pid_t next_stop(struct tracer *tr, int *status)
 		i++;
 	if (i < tr->nstops)
 		return take_stop(tr, i, status);
+	(void)client_dropped(&tr->client);
 	if (tr->nstops == 0)
 		return waitpid(-1, status, __WALL);
 	tr->turn = !tr->turn;
@@ -1511,6 +1513,7 @@ int tracer_run(struct tracer *tr)
 		stop_with_command(tr);
 		look_after_daemon(tr);
 	}
+	(void)client_dropped(&tr->client);
 	look_after_daemon(tr);
 	while ((early = idmap_next(&tr->early, &pos)))
 		free(early);

@@ -448,6 +448,8 @@ int shadow_fork(struct tracer *tr, struct proc *parent, struct proc *child,
 		unsigned long clone_flags);
 void shadow_exec(struct tracer *tr, struct task *t);
 void shadow_drop(struct tracer *tr, struct proc *p);
+/* shadow_begin_drop() - the same, without waiting for it (client_dropped()) */
+void shadow_begin_drop(struct tracer *tr, struct proc *p);
 /* shadow_tell_fsize() - RLIMIT_FSIZE has changed */
 void shadow_tell_fsize(struct tracer *tr, struct proc *p);
 /* shadow_close_fd() - a host descriptor that is closed without being asked */
