@@ -3,6 +3,7 @@
 #include "guest/client.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -236,8 +237,12 @@ int client_hello(struct client *c, int ram_fd, uint64_t ram_size,
 
 int client_start(struct client *c)
 {
-	int err = send_request(c, &(struct msg){ .type = MSG_START }, -1);
+	const int cpu = c->t.carries_fds ? sched_getcpu() : -1;
+	struct msg m = { .type = MSG_START };
+	int err;
 
+	m.start.cpu = (uint32_t)(cpu + 1);
+	err = send_request(c, &m, -1);
 	c->starting = !err;
 	return err;
 }

@@ -36,11 +36,12 @@
 #include "guest/source.h"
 #include "guest/tracer.h"
 #include "process/maps.h"
+#include "process/pagemap.h"
 
 #define STACK_MAX	(1ULL << 30)	/* of an unlimited stack */
 #define HEAP_SPARE	(1ULL << 36)	/* offsets kept for brk */
 #define MAP_SPARE_MAX	(1ULL << 40)
-#define COPY_CHUNK	(1UL << 20)
+#define LINE_PAGES	512		/* looked at at once */
 
 /* What of mmap's flags still means the same in the arena. */
 #define MAP_KEPT	(MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_32BIT | \
@@ -71,16 +72,16 @@ static int64_t map_arena(struct tracer *tr, struct task *t, uint64_t addr,
 			   hidden_fd(tr, HIDDEN_ARENA), off);
 }
 
+/* What is on its way into the arena: no more than the caches hold, and pages that
+ * are here already. */
+static char passing[128 << 10];
+
 /* A file's contents into the arena; what is behind its end stays zero. */
 static int fill_from_file(struct tracer *tr, int fd, uint64_t file_off,
 			  uint64_t off, uint64_t len)
 {
-	char *buf cleanup_free = malloc(COPY_CHUNK);
-
-	if (!buf)
-		return -ENOMEM;
 	while (len > 0) {
-		ssize_t n = pread(fd, buf, min_u64(len, COPY_CHUNK),
+		ssize_t n = pread(fd, passing, min_u64(len, sizeof(passing)),
 				  (off_t)file_off);
 		int err;
 
@@ -90,7 +91,7 @@ static int fill_from_file(struct tracer *tr, int fd, uint64_t file_off,
 			return -errno;
 		if (n == 0)
 			return 0;
-		err = fd_pwrite_all(tr->memory.arena.fd, buf, (size_t)n, off);
+		err = fd_pwrite_all(tr->memory.arena.fd, passing, (size_t)n, off);
 		if (err)
 			return err;
 		file_off += (uint64_t)n;
@@ -105,33 +106,41 @@ static bool all_zero(const char *p, size_t n)
 	return p[0] == 0 && memcmp(p, p + 1, n - 1) == 0;
 }
 
-/* A target's memory into the arena; pages of zeros stay holes. */
+/* What has been copied; pages of zeros stay holes. */
+static int fill_from_copy(struct tracer *tr, uint64_t off, uint64_t len)
+{
+	uint64_t at = 0, end;
+	int err = 0;
+
+	while (at < len && !err) {
+		for (end = at; end < len && !all_zero(passing + end, PAGE_BYTES);
+		     end += PAGE_BYTES)
+			;
+		if (end > at)
+			err = fd_pwrite_all(tr->memory.arena.fd, passing + at,
+					    end - at, off + at);
+		at = end + PAGE_BYTES;
+	}
+	return err;
+}
+
+/* A target's memory into the arena, all of it. */
 static int fill_from_task(struct tracer *tr, struct task *t, uint64_t addr,
 			  uint64_t off, uint64_t len)
 {
-	char *buf cleanup_free = malloc(COPY_CHUNK);
-
-	if (!buf)
-		return -ENOMEM;
 	while (len > 0) {
-		size_t part = min_u64(len, COPY_CHUNK);
-		ssize_t n = task_read(t, addr, buf, part);
+		size_t part = min_u64(len, sizeof(passing));
+		ssize_t n = task_read(t, addr, passing, part);
+		int err;
 
 		if (n < (ssize_t)PAGE_BYTES) {	/* PROT_NONE, behind EOF */
 			n = (ssize_t)PAGE_BYTES;
-			memset(buf, 0, PAGE_BYTES);
+			memset(passing, 0, PAGE_BYTES);
 		}
 		n = (ssize_t)page_down((uint64_t)n);
-		for (ssize_t at = 0; at < n; at += (ssize_t)PAGE_BYTES) {
-			int err;
-
-			if (all_zero(buf + at, PAGE_BYTES))
-				continue;
-			err = fd_pwrite_all(tr->memory.arena.fd, buf + at,
-					    PAGE_BYTES, off + (uint64_t)at);
-			if (err)
-				return err;
-		}
+		err = fill_from_copy(tr, off, (uint64_t)n);
+		if (err)
+			return err;
 		addr += (uint64_t)n;
 		off += (uint64_t)n;
 		len -= (uint64_t)n;
@@ -803,6 +812,7 @@ static int64_t arena_shmdt(struct tracer *tr, struct task *t)
 struct setup {
 	struct batch_call calls[SETUP_MAX];
 	size_t n;
+	int pagemap;		/* of the task */
 };
 
 static int add_call(struct setup *s, struct batch_call call)
@@ -811,6 +821,42 @@ static int add_call(struct setup *s, struct batch_call call)
 		return -E2BIG;
 	s->calls[s->n++] = call;
 	return 0;
+}
+
+static bool is_there(uint64_t entry)
+{
+	return entry & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED);
+}
+
+/*
+ * What a mapping has come to be in memory, by offsets that it is to have: of an
+ * anonymous one the rest is zeros, which to look at would make pages of.
+ */
+static int fill_from_line(struct tracer *tr, struct task *t,
+			  const struct setup *s, const struct map_line *line,
+			  uint64_t off)
+{
+	uint64_t entries[LINE_PAGES], n;
+	int err = 0;
+
+	for (uint64_t at = line->start; at < line->end && !err;
+	     at += n * PAGE_BYTES) {
+		bool there = true;
+
+		n = min_u64(LINE_PAGES, (line->end - at) / PAGE_BYTES);
+		if (!line->ino && pagemap_read(s->pagemap, at, n, entries) == 0) {
+			uint64_t alike = 1;
+
+			there = is_there(entries[0]);
+			while (alike < n && is_there(entries[alike]) == there)
+				alike++;
+			n = alike;
+		}
+		if (there)
+			err = fill_from_task(tr, t, at, off + (at - line->start),
+					     n * PAGE_BYTES);
+	}
+	return err;
 }
 
 static int move_region(struct tracer *tr, struct task *t, struct setup *s,
@@ -822,9 +868,8 @@ static int move_region(struct tracer *tr, struct task *t, struct setup *s,
 
 	err = arena_region(tr, r.end - r.start, 0, &r);
 	if (!err && line->prot & PROT_READ)
-		err = fill_from_task(tr, t, line->start,
-				     r.off + (line->start - start),
-				     line->end - line->start);
+		err = fill_from_line(tr, t, s, line,
+				     r.off + (line->start - start));
 	if (!err)
 		err = add_call(s, (struct batch_call){ SYS_mmap, {
 			r.start, r.end - r.start, (uint64_t)r.prot,
@@ -919,15 +964,19 @@ static int arena_setup(struct tracer *tr, struct task *t)
 {
 	struct setup *s cleanup_free = calloc(1, sizeof(*s));
 	struct maps maps = { 0 };
+	char pagemap[64];
 	int64_t brk = 0;
 	int err;
 
 	if (!s)
 		return -ENOMEM;
+	snprintf(pagemap, sizeof(pagemap), "/proc/%d/pagemap", t->tid);
+	s->pagemap = open(pagemap, O_RDONLY | O_CLOEXEC);
 	err = maps_read(t->tid, &maps);
 	if (!err)
 		err = take_over(tr, t, s, &maps);
 	maps_fini(&maps);
+	close_fd(&s->pagemap);
 	if (!err)
 		err = add_call(s, (struct batch_call){ SYS_brk, { 0 } });
 	if (!err)

@@ -37,11 +37,14 @@ int mm_new(struct memory *memory, struct mm **out)
 
 /* --- files --------------------------------------------------------------- */
 
-static bool is_sysv(int fd)
+/* What was never linked is known by the name that the kernel gives it. */
+static bool is_sysv(int fd, const struct stat *st)
 {
 	char path[64], name[64];
 	ssize_t n;
 
+	if (st->st_nlink)
+		return false;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	n = readlink(path, name, sizeof(name));
 	return n >= 5 && memcmp(name, "/SYSV", 5) == 0;
@@ -93,14 +96,15 @@ int memory_file(struct memory *m, int fd, struct mapfile **out)
 {
 	int flags = fcntl(fd, F_GETFL);
 	const bool writable = (flags & O_ACCMODE) == O_RDWR;
-	const bool sysv = is_sysv(fd);
 	struct mapfile *f;
 	struct stat st;
+	bool sysv;
 
 	if (fstat(fd, &st) < 0) {
 		close(fd);
 		return -EBADF;
 	}
+	sysv = is_sysv(fd, &st);
 	for (f = m->files; f; f = f->next) {
 		if (f->device || f->dev != st.st_dev || f->ino != st.st_ino ||
 		    f->sysv != sysv ||
@@ -145,6 +149,12 @@ void *mm_map_slots(const struct mm *mm, int first, size_t n)
 		       (off_t)(mm->slots_off + (uint64_t)first * SLOT_STRIDE));
 
 	return p == MAP_FAILED ? NULL : p;
+}
+
+struct slot *mm_lane(const struct mm *mm, int i)
+{
+	return (struct slot *)((char *)mm->ctl +
+			       (size_t)(LANE_FIRST + i) * SLOT_STRIDE);
 }
 
 /* --- regions ------------------------------------------------------------- */
@@ -195,7 +205,7 @@ void mm_unref(struct mm *mm)
 	while (mm->npins)
 		mm_pin_drop(mm, mm->npins - 1);
 	if (mm->ctl)
-		munmap(mm->ctl, CTL_SLOTS * SLOT_STRIDE);
+		munmap(mm->ctl, SLOT_FIRST * SLOT_STRIDE);
 	patches_fini(mm->memory, &mm->patches);
 	idmap_fini(&mm->sites);
 	free(mm->pins);

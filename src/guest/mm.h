@@ -143,6 +143,8 @@ static inline uint64_t memory_slot(const struct memory *m, int index)
 
 /* mm_map_slots() - n slots from the first on, mapped here; NULL: errno */
 void *mm_map_slots(const struct mm *mm, int first, size_t n);
+/* mm_lane() - the i-th of the slots that are nobody's; it lives as long as mm */
+struct slot *mm_lane(const struct mm *mm, int i);
 
 /* mm_find() - the first region that ends above addr, or NULL */
 struct region *mm_find(const struct mm *mm, uint64_t addr);

@@ -303,11 +303,12 @@ static struct tramp_page *page_near(struct tracer *tr, struct task *t,
 		const uint64_t from = page_down(p->site + (uint64_t)distance[i]);
 		uint64_t gva, at;
 
-		/* Bits 16 to 23 of the displacement have all values in here. */
+		/* Bits 16 to 23 of the displacement have all values in here; the
+		 * lowest eight have them in each page. */
 		for (gva = from; gva - from < AREA; gva = at) {
 			struct tramp_page *page;
 
-			at = page_down(next_trapping(p, inner & 0xc, gva));
+			at = page_down(next_trapping(p, inner & 0xe, gva));
 			if (at > gva)
 				continue;
 			at += PAGE_BYTES;

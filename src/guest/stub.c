@@ -159,7 +159,7 @@ void stub_rules_init(struct stub_rules *rules)
 
 int stub_ctl_new(const struct stub_rules *rules, struct mm *mm)
 {
-	mm->ctl = mm_map_slots(mm, 0, CTL_SLOTS);
+	mm->ctl = mm_map_slots(mm, 0, SLOT_FIRST);
 	if (!mm->ctl)
 		return -errno;
 	memset(mm->ctl->class, STUB_TRAP, sizeof(mm->ctl->class));
@@ -840,9 +840,7 @@ static bool add_spare(const struct tracer *tr, struct proc *p)
 
 	if (p->nlanes == LANES)
 		return false;
-	lane = mm_map_slots(p->mm, LANE_FIRST + p->nlanes, 1);
-	if (!lane)
-		return false;
+	lane = mm_lane(p->mm, p->nlanes);
 	lane->req_seq = lane->resp_seq = 0;
 	lane->spin = lane->spin_max = tr->spin;
 	lane->pause_s = 0;
@@ -1055,7 +1053,6 @@ void stub_drop_lanes(struct tracer *tr, struct proc *p)
 		tr->stats.fast += lane->req_seq / 2;
 		/* The memory may be another process's by now: there is none. */
 		lane->free = 0;
-		munmap(lane, SLOT_STRIDE);
 		if (p->held[p->nlanes])
 			tr->memory.pinner->held--;
 		p->held[p->nlanes] = 0;

@@ -99,7 +99,7 @@ struct proc {
 	bool outside;		/* it has yet to enter the working directory */
 	bool shadow_gone;	/* it died: forwarded calls are EIO */
 	bool filtered;		/* has a seccomp filter of its own */
-	struct slot *lanes[LANES];	/* owned */
+	struct slot *lanes[LANES];	/* borrowed: mm_lane() */
 	int nlanes;		/* the first of them ... */
 	int nserved, nmanned;	/* ... are to have, and have, executors */
 	uint32_t held[LANES];	/* requests that are counted in pinner.held,

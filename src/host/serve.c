@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -262,6 +263,23 @@ static int do_rule(struct session *s, struct msg *m, char *text)
 	return rc;
 }
 
+/*
+ * What is to be built takes a while, and the guest side goes on meanwhile: on its
+ * own core, which it does not leave.
+ */
+static void leave_core(uint32_t cpu)
+{
+	cpu_set_t all, others;
+
+	if (!cpu || cpu > CPU_SETSIZE || sched_getcpu() != (int)cpu - 1 ||
+	    sched_getaffinity(0, sizeof(all), &all) < 0 || CPU_COUNT(&all) < 2)
+		return;
+	others = all;
+	CPU_CLR(cpu - 1, &others);
+	sched_setaffinity(0, sizeof(others), &others);
+	sched_setaffinity(0, sizeof(all), &all);
+}
+
 static int do_start(struct session *s, char *text)
 {
 	char err[SANDBOX_ERR_MAX] = "";
@@ -491,6 +509,7 @@ static int carry_out(struct session *s, struct msg *m, int *fd,
 	case MSG_RULE:
 		return do_rule(s, m, text);
 	case MSG_START:
+		leave_core(m->start.cpu);
 		return do_start(s, text);
 	case MSG_SHADOW_NEW:
 		return do_shadow_new(s, m, reply);
@@ -574,21 +593,34 @@ static void tick(bool on)
  * process has not been taken, and it is we who would take it. What is asked
  * most often waits for nobody, and needs no tick.
  */
+static void begin_wait(struct session *s)
+{
+	tick_ticks = 0;
+	tick_peer = s->t.fd;
+	tick_servers = s->mounts.n ? s : NULL;
+	tick(true);
+}
+
 static int do_request(struct session *s, struct msg *m, int *fd,
 		      struct msg *reply)
 {
 	const bool waits = m->type >= MSG_START && m->type != MSG_RING;
 	int err;
 
-	tick_ticks = 0;
-	tick_peer = s->t.fd;
-	tick_servers = s->mounts.n ? s : NULL;
 	if (waits)
-		tick(true);
+		begin_wait(s);
 	err = carry_out(s, m, fd, reply);
 	if (waits)
 		tick(false);
 	return err;
+}
+
+/* The target has yet to come to where it needs a shadow. */
+static void stock(struct session *s)
+{
+	begin_wait(s);
+	nursery_stock(s->nursery);
+	tick(false);
 }
 
 /* One request and its reply; -errno ends the session. */
@@ -615,6 +647,8 @@ static int session_serve(struct session *s)
 	else if (m.type != MSG_PLACE)
 		err = transport_send(&s->t, &reply,
 				     m.type == MSG_GETFD ? fd : -1);
+	if (m.type == MSG_START && !reply.reply.error)
+		stock(s);
 	if (reply.reply.error == -EPROTO)
 		return -EPROTO;
 	return err;

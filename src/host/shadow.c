@@ -776,32 +776,83 @@ static int run_with_notify(struct shadow *s, struct shadow *table,
 	return regs.r13 ? (int)(int64_t)regs.r14 : given;
 }
 
-static int give_file(struct shadow *s, uint32_t id)
+static bool has_file(const struct shadow *s, uint32_t id)
 {
-	struct nursery *n = s->nursery;
-	struct batch_call ask = { .nr = MAGIC_NOTIFY };
-	struct given file;
+	return id < s->nfiles && s->files[id / 8] & (1u << (id % 8));
+}
+
+static int make_room(struct shadow *s, uint32_t id)
+{
+	size_t more = (id + 512) & ~511u;
+	uint8_t *v;
+
+	if (id < s->nfiles)
+		return 0;
+	v = realloc(s->files, more / 8);
+	if (!v)
+		return -ENOMEM;
+	memset(v + s->nfiles / 8, 0, (more - s->nfiles) / 8);
+	s->files = v;
+	s->nfiles = more;
+	return 0;
+}
+
+/* Files that the mapper does not have. */
+struct gifts {
+	struct given v[MSG_EXTENTS_MAX];
+	size_t n;
+};
+
+static int add_gift(struct shadow *s, struct gifts *g, uint32_t id)
+{
+	const struct nursery *n = s->nursery;
+	const struct given file = { id < n->nfiles ? n->files[id] : -1,
+				    MAPPER_FILES + (int)id };
 	int err;
 
-	if (id >= n->nfiles || n->files[id] < 0)
+	for (size_t i = 0; i < g->n; i++)
+		if (g->v[i].as == file.as)
+			return 0;
+	if (file.fd < 0)
 		return -EINVAL;
-	if (id >= s->nfiles) {
-		size_t more = (id + 512) & ~511u;
-		uint8_t *v = realloc(s->files, more / 8);
-
-		if (!v)
-			return -ENOMEM;
-		memset(v + s->nfiles / 8, 0, (more - s->nfiles) / 8);
-		s->files = v;
-		s->nfiles = more;
-	}
-	if (s->files[id / 8] & (1u << (id % 8)))
+	if (has_file(s, id))
 		return 0;
-	file = (struct given){ n->files[id], MAPPER_FILES + (int)id };
-	err = run_with_notify(s, s, &ask, 1, &file, 1);
+	err = make_room(s, id);
 	if (!err)
-		s->files[id / 8] |= (uint8_t)(1u << (id % 8));
+		g->v[g->n++] = file;
 	return err;
+}
+
+static int give(struct shadow *s, const struct gifts *g)
+{
+	struct batch_call ask = { .nr = MAGIC_NOTIFY };
+	int err = g->n ? run_with_notify(s, s, &ask, 1, g->v, g->n) : 0;
+
+	for (size_t i = 0; i < g->n && !err; i++) {
+		const uint32_t id = (uint32_t)(g->v[i].as - MAPPER_FILES);
+
+		s->files[id / 8] |= (uint8_t)(1u << (id % 8));
+	}
+	return err;
+}
+
+static int give_file(struct shadow *s, uint32_t id)
+{
+	struct gifts g = { .n = 0 };
+	int err = add_gift(s, &g, id);
+
+	return err ? err : give(s, &g);
+}
+
+/* All at once: what cannot be given so is found out one by one. */
+static void give_files(struct shadow *s, const struct extent *v, size_t n)
+{
+	struct gifts g = { .n = 0 };
+
+	for (size_t i = 0; i < n && i < MSG_EXTENTS_MAX; i++)
+		if (v[i].kind == EXTENT_FILE)
+			(void)add_gift(s, &g, v[i].file);
+	(void)give(s, &g);
 }
 
 /* --- shadows ------------------------------------------------------------ */
@@ -838,24 +889,20 @@ static int make_mapper(struct shadow *s, struct shadow *parent)
 			       ARRAY_SIZE(fds));
 }
 
-int shadow_new(struct nursery *n, struct shadow *parent, uint32_t id,
-	       uint32_t umask, uint32_t clone_flags, struct shadow **out)
+/* A child of parent's, which has a name in the nursery, and none yet outside. */
+static int make_shadow(struct shadow *parent, uint32_t clone_flags,
+		       struct shadow **out)
 {
+	struct nursery *n = parent->nursery;
 	const struct nursery *met cleanup_part = NULL;
-	struct shadow *s;
+	struct shadow *s = calloc(1, sizeof(*s));
 	int err;
 
-	if (clone_flags & ~(uint32_t)(CLONE_FILES | CLONE_FS))
-		return -EINVAL;
-	if (!parent)
-		parent = &n->first;
-	s = calloc(1, sizeof(*s));
 	if (!s)
 		return -ENOMEM;
 	met = meet(parent);
 	s->cpu = parent->cpu;
 	s->nursery = n;
-	s->id = id;
 	s->base = parent->base;
 	s->pidfd = s->ctl_fd = -1;
 	err = ctl_init(s);
@@ -865,13 +912,6 @@ int shadow_new(struct nursery *n, struct shadow *parent, uint32_t id,
 				   &s->inner_pid);
 	if (!err)
 		err = make_mapper(s, parent);
-	if (!err && parent == &n->first) {
-		struct batch_call mask = { SYS_umask, { umask } };
-
-		err = run_all(s, s->leader, &mask, 1);
-		if (err > 0)
-			err = 0;
-	}
 	if (!err) {
 		s->pidfd = pidfd_of(s->leader);
 		err = s->pidfd < 0 ? s->pidfd : 0;
@@ -885,6 +925,40 @@ int shadow_new(struct nursery *n, struct shadow *parent, uint32_t id,
 		free(s);
 		return err;
 	}
+	*out = s;
+	return 0;
+}
+
+static int set_umask(struct shadow *s, uint32_t umask)
+{
+	const struct batch_call mask = { SYS_umask, { umask } };
+	const struct nursery *met cleanup_part = meet(s);
+
+	return run_all(s, s->leader, &mask, 1);
+}
+
+int shadow_new(struct nursery *n, struct shadow *parent, uint32_t id,
+	       uint32_t umask, uint32_t clone_flags, struct shadow **out)
+{
+	struct shadow *s = NULL;
+	int err = 0;
+
+	if (clone_flags & ~(uint32_t)(CLONE_FILES | CLONE_FS))
+		return -EINVAL;
+	if (!parent && !clone_flags) {
+		s = n->spare;
+		n->spare = NULL;
+	}
+	if (!s)
+		err = make_shadow(parent ? parent : &n->first, clone_flags, &s);
+	if (!err && !parent) {
+		err = set_umask(s, umask);
+		if (err)
+			(void)shadow_free(s);
+	}
+	if (err)
+		return err;
+	s->id = id;
 	*out = s;
 	return 0;
 }
@@ -965,6 +1039,11 @@ int shadow_free(struct shadow *s)
 
 static void executor_stopped(struct executor *e, int status);
 
+static bool is_parked(const struct executor *e)
+{
+	return e->thread == EXECUTOR_PARKED;
+}
+
 /*
  * Stop an executor where it is: 0, or -ESRCH. Stops that were on their way
  * before are dealt with as the loop does.
@@ -1012,7 +1091,7 @@ int shadow_reset(struct shadow *s)
 	while (s->executors) {
 		struct executor *e = s->executors;
 
-		if (hold_executor(e) == 0)
+		if (is_parked(e) || hold_executor(e) == 0)
 			send_to_exit(e);
 		executor_free(e);
 	}
@@ -1103,28 +1182,18 @@ static int executor_add(struct executor *e)
 	return 0;
 }
 
-int shadow_thread_new(struct shadow *s, uint32_t thread, uint64_t slot,
-		      uint64_t slot_gpa, uint32_t seq)
+/* A thread of the shadow's, stopped, with the filter of executors. */
+static int make_executor(struct shadow *s, struct executor **out)
 {
-	const struct nursery *met cleanup_part = NULL;
-	struct executor *e;
-	struct user_regs_struct regs;
+	const struct nursery *met cleanup_part = meet(s);
 	struct batch_call filter = { SYS_seccomp,
 				     { SECCOMP_SET_MODE_FILTER, 0 } };
+	struct executor *e;
 	int err;
 
-	if (find_executor(s, thread))
-		return -EEXIST;
 	e = executor_alloc(s, &err);
 	if (!e)
 		return err;
-	e->thread = thread;
-	met = meet(s);
-	err = slot_gpa ? map_slot(s->nursery->ram, slot_gpa, &e->slot) : 0;
-	if (err) {
-		free(e);
-		return err;
-	}
 	err = clone_thread(s, s->leader, THREAD_FLAGS, &e->tid, NULL);
 	if (err) {
 		executor_free(e);
@@ -1133,7 +1202,45 @@ int shadow_thread_new(struct shadow *s, uint32_t thread, uint64_t slot,
 	filter.args[2] = ctl_filter(s, &s->nursery->executor_filter);
 	err = run_all(s, e->tid, &filter, 1);
 	if (!err)
-		err = remote_get_regs(e->tid, &regs);
+		err = executor_add(e);
+	if (err) {
+		/* Unfiltered, it must not run: the shadow ends with it. */
+		kill(s->leader, SIGKILL);
+		executor_free(e);
+		return err;
+	}
+	e->thread = EXECUTOR_PARKED;
+	*out = e;
+	return 0;
+}
+
+int shadow_thread_new(struct shadow *s, uint32_t thread, uint64_t slot,
+		      uint64_t slot_gpa, uint32_t seq)
+{
+	const cpu_set_t *cpus = &s->nursery->cpus;
+	struct user_regs_struct regs;
+	uint32_t *page = NULL;
+	struct executor *e;
+	int err = 0;
+
+	if (thread >= SLOT_MAX)
+		return -EINVAL;
+	if (find_executor(s, thread))
+		return -EEXIST;
+	if (slot_gpa)
+		err = map_slot(s->nursery->ram, slot_gpa, &page);
+	if (err)
+		return err;
+	e = find_executor(s, EXECUTOR_PARKED);
+	if (!e)
+		err = make_executor(s, &e);
+	if (err) {
+		if (page)
+			munmap(page, PAGE_BYTES);
+		return err;
+	}
+	e->slot = page;
+	err = remote_get_regs(e->tid, &regs);
 	if (!err) {
 		regs.rip = s->base + capsule_header().executor;
 		regs.orig_rax = ~0ULL;
@@ -1147,17 +1254,27 @@ int shadow_thread_new(struct shadow *s, uint32_t thread, uint64_t slot,
 		regs.rbx = 0;
 		err = remote_set_regs(e->tid, &regs);
 	}
-	if (!err)
-		err = executor_add(e);
-	if (err) {
-		/* Unfiltered, it must not run: the shadow ends with it. */
-		kill(s->leader, SIGKILL);
+	if (err) {		/* it has been killed, and so the shadow */
 		executor_free(e);
 		return err;
 	}
-	if (met)
-		sched_setaffinity(e->tid, sizeof(met->cpus), &met->cpus);
+	e->thread = thread;
+	if (CPU_COUNT(cpus))
+		sched_setaffinity(e->tid, sizeof(*cpus), cpus);
 	return ptrace(PTRACE_CONT, e->tid, NULL, NULL) < 0 ? -errno : 0;
+}
+
+void nursery_stock(struct nursery *n)
+{
+	struct executor *e;
+	struct shadow *s;
+
+	if (n->spare || make_shadow(&n->first, 0, &s) < 0)
+		return;
+	if (make_executor(s, &e) < 0)
+		(void)shadow_free(s);
+	else
+		n->spare = s;
 }
 
 void shadow_thread_end(struct shadow *s, uint32_t thread)
@@ -1399,7 +1516,11 @@ struct shadow *nursery_stopped(struct nursery *n, pid_t tid, int status)
 	if (s && !WIFSTOPPED(status)) {
 		idmap_take(&n->shadows, (uint32_t)tid);
 		s->leader = 0;
-		return s;
+		if (s != n->spare)
+			return s;
+		n->spare = NULL;
+		(void)shadow_free(s);
+		return NULL;
 	}
 	if (WIFSTOPPED(status))
 		stray_stopped(n, tid);
@@ -1428,7 +1549,7 @@ static int capsule_move(struct shadow *s)
 		return (int)to;
 	for (e = s->executors; e; e = next) {
 		next = e->next;
-		if (hold_executor(e) < 0)
+		if (!is_parked(e) && hold_executor(e) < 0)
 			executor_free(e);
 	}
 	r = CALL(s, s->mapper, SYS_mremap, ctl_gva(s), CAPSULE_CTL,
@@ -1440,10 +1561,13 @@ static int capsule_move(struct shadow *s)
 			 (uint64_t)to);
 	if (r >= 0)
 		s->base = (uint64_t)to;
-	/* Leader and mapper get rip with every call that is injected. */
+	/* Leader and mapper get rip with every call that is injected, who is
+	 * parked when it begins. */
 	for (e = s->executors; e; e = e->next) {
 		struct user_regs_struct regs;
 
+		if (is_parked(e))
+			continue;
 		if (remote_get_regs(e->tid, &regs) == 0) {
 			if (regs.rip - old < CAPSULE_TEXT)
 				regs.rip += s->base - old;
@@ -1597,6 +1721,7 @@ int shadow_map(struct shadow *s, const struct extent *v, size_t n)
 	struct map_batch b = { .n = 0 };
 	int err = 0, flushed;
 
+	give_files(s, v, n);
 	for (size_t i = 0; i < n && !err; i++) {
 		struct extent e;
 

@@ -46,6 +46,8 @@ struct executor {
 	uint32_t cancel_seq;
 };
 
+#define EXECUTOR_PARKED	UINT32_MAX	/* as its thread: it is nobody's, and stopped */
+
 struct shadow {
 	struct nursery *nursery;	/* borrowed */
 	uint32_t id;
@@ -81,6 +83,8 @@ struct nursery {
 	struct idmap executors;	/* by tid, of all shadows; at most
 				 * EXECUTORS_MAX */
 	struct idmap shadows;	/* by leader's tid */
+	struct shadow *spare;	/* of them: nobody's yet (nursery_stock()), or
+				 * NULL */
 	int *files;		/* owned descriptors by file id, -1: none */
 	size_t nfiles;
 	unsigned int refusals;	/* of ioctl requests, by policy */
@@ -124,6 +128,13 @@ bool nursery_await(struct nursery *n, unsigned int limit_ms);
 int nursery_file(struct nursery *n, uint32_t id, int fd);
 void nursery_file_drop(struct nursery *n, uint32_t id);
 int nursery_file_fd(const struct nursery *n, uint32_t id);	/* or -1 */
+
+/*
+ * nursery_stock() - make ahead what the next shadow without a parent is going to be
+ *
+ * With an executor, which is parked until a thread wants it.
+ */
+void nursery_stock(struct nursery *n);
 
 /*
  * shadow_new() - parent NULL: from the nursery's first process

@@ -14,7 +14,7 @@ size_t msg_size(uint32_t type)
 	case MSG_RULE:
 		return MSG_HEAD + sizeof(m->rule);
 	case MSG_START:
-		return MSG_HEAD;
+		return MSG_HEAD + sizeof(m->start);
 	case MSG_SHADOW_NEW:
 	case MSG_SHADOW_RESET:
 	case MSG_SHADOW_DROP:

@@ -16,7 +16,7 @@
 #include <stdint.h>
 
 #define MSG_MAGIC	0x776f6473u	/* "sdow" */
-#define MSG_VERSION	2u
+#define MSG_VERSION	3u
 #define MSG_RULE_MAX	3072
 #define MSG_TEXT_MAX	MSG_RULE_MAX
 #define MSG_EXTENTS_MAX	64
@@ -114,6 +114,11 @@ struct msg {
 		struct {
 			char text[MSG_RULE_MAX];
 		} rule;
+		struct {
+			uint32_t cpu;		/* and one, that it goes on at;
+						 * 0: of another machine */
+			uint32_t pad;
+		} start;
 		struct {
 			uint32_t id;		/* chosen by the guest, not 0 */
 			uint32_t parent;	/* 0: no descriptor inherited */
