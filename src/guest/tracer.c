@@ -399,7 +399,7 @@ static void interrupted(struct task *t)
 
 /* --- other threads ------------------------------------------------------- */
 
-#define STOP_PAUSE_NS	100000
+#define STOP_PAUSE_NS	1000000	/* from look to look, if no stop is reported */
 #define LATER_NS	20000	/* for others to get on */
 #define STOP_SECONDS	0.02	/* that one may sleep where no signal is seen */
 #define STOP_SECONDS_MAX 10	/* that one may wait for a core to stop on */
@@ -476,40 +476,75 @@ static bool is_stopping(pid_t tid)
 	       strchr("RtT", status.state);
 }
 
-/* A thread that sleeps where no signal reaches it is not waited for. */
-static int stop_one(struct tracer *tr, struct task *o)
+static bool ask_to_stop(struct tracer *tr, struct task *t)
+{
+	return !is_kept(tr, t->tid) && !t->remote.fate && !t->exiting &&
+	       ptrace(PTRACE_INTERRUPT, t->tid, NULL, NULL) == 0;
+}
+
+/* true: it has stopped, or is no more; otherwise later. */
+static bool has_stopped(struct tracer *tr, struct task *t)
+{
+	pid_t tid;
+	int status;
+
+	if (reserve_stop(tr) < 0)
+		return false;
+	tid = waitpid(t->tid, &status, __WALL | WNOHANG);
+	if (tid == 0)
+		return false;
+	if (tid < 0)
+		return true;
+	t->held = WIFSTOPPED(status) && status >> 16 == PTRACE_EVENT_STOP &&
+		  WSTOPSIG(status) == SIGTRAP;
+	if (t->held)
+		interrupted(t);
+	else
+		keep_stop(tr, tr->nstops, tid, status);
+	return true;
+}
+
+/* One that sleeps where no signal reaches it is not waited for. */
+static bool may_stop_yet(const struct task *t, double waited)
+{
+	return waited < STOP_SECONDS ||
+	       (waited < STOP_SECONDS_MAX && is_stopping(t->tid));
+}
+
+/* Those that have been asked: how many have yet to stop; *lost: some will not. */
+static size_t take_stops(struct tracer *tr, double waited, bool *lost)
+{
+	size_t pos = 0, left = 0;
+	struct task *t;
+
+	while ((t = idmap_next(&tr->tasks, &pos))) {
+		if (!t->stopping)
+			continue;
+		t->stopping = !has_stopped(tr, t);
+		if (t->stopping && !may_stop_yet(t, waited)) {
+			t->stopping = false;
+			*lost = true;
+		}
+		left += t->stopping;
+	}
+	return left;
+}
+
+/* With SIGCHLD blocked: a stop that comes between two looks is not missed. */
+static bool await_stops(struct tracer *tr)
 {
 	const struct timespec pause = { .tv_nsec = STOP_PAUSE_NS };
 	const double since = now_seconds();
-	double waited = 0;
+	sigset_t child, was;
+	bool lost = false;
 
-	if (is_kept(tr, o->tid) || o->remote.fate || o->exiting)
-		return 0;
-	if (reserve_stop(tr) < 0)
-		return -ENOMEM;
-	if (ptrace(PTRACE_INTERRUPT, o->tid, NULL, NULL) < 0)
-		return 0;
-	while (waited < STOP_SECONDS || (waited < STOP_SECONDS_MAX &&
-					 is_stopping(o->tid))) {
-		int status;
-		pid_t tid = waitpid(o->tid, &status, __WALL | WNOHANG);
-
-		if (tid < 0)
-			return 0;
-		if (tid > 0) {
-			o->held = WIFSTOPPED(status) &&
-				  status >> 16 == PTRACE_EVENT_STOP &&
-				  WSTOPSIG(status) == SIGTRAP;
-			if (o->held)
-				interrupted(o);
-			else
-				keep_stop(tr, tr->nstops, tid, status);
-			return 0;
-		}
-		nanosleep(&pause, NULL);
-		waited = now_seconds() - since;
-	}
-	return -EAGAIN;
+	sigemptyset(&child);
+	sigaddset(&child, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &child, &was);
+	while (take_stops(tr, now_seconds() - since, &lost))
+		(void)sigtimedwait(&child, NULL, &pause);
+	sigprocmask(SIG_SETMASK, &was, NULL);
+	return !lost;
 }
 
 static bool is_alone(const struct task *t)
@@ -522,16 +557,14 @@ int tracer_stop_others(struct tracer *tr, const struct task *t)
 {
 	size_t pos = 0;
 	struct task *o;
-	int err = 0;
 
 	if (is_alone(t))
 		return 0;
 	while ((o = idmap_next(&tr->tasks, &pos)))
-		if (o != t && (o->proc->mm == t->proc->mm ||
-			       o->proc->files == t->proc->files) &&
-		    stop_one(tr, o) < 0)
-			err = -EAGAIN;
-	return err;
+		o->stopping = o != t && (o->proc->mm == t->proc->mm ||
+					 o->proc->files == t->proc->files) &&
+			      ask_to_stop(tr, o);
+	return await_stops(tr) ? 0 : -EAGAIN;
 }
 
 static void resume_held(struct tracer *tr)

@@ -154,7 +154,8 @@ struct task {
 	bool later;		/* call_later() */
 	bool exiting;
 	bool moves;		/* counted in moving */
-	bool held;		/* by tracer_stop_others() */
+	bool held;		/* by tracer_stop_others() ... */
+	bool stopping;		/* ... which has asked it to stop */
 	struct {		/* the call that was left to the stub last */
 		uint64_t nr, args[6];
 		unsigned int times;
