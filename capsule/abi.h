@@ -174,6 +174,7 @@
 #define STUB_HOST_FD	4	/* FD, but the target's own are the tracer's */
 #define STUB_OPEN	5	/* PATH, and it makes a descriptor */
 #define STUB_MEMORY	6	/* by struct stub_young */
+#define STUB_CLONE	7	/* local, of a thread */
 #define STUB_FDS	1024
 #define STUB_RANGES	16
 #define STUB_STRUCT	256	/* no structure without CALL_NESTED is longer */

@@ -42,6 +42,8 @@
 #define MAP_STACK	0x20000
 #define MADV_DONTNEED	4
 #define MADV_FREE	8
+#define CLONE_OF_THREAD	0x10f00	/* CLONE_VM, FS, FILES, SIGHAND and THREAD */
+#define CLONE_UNTRACED	0x800000
 #define PUNCH_HOLE	3	/* FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE */
 #define PAGE		4096
 #define LANE_ROUNDS	64
@@ -435,6 +437,18 @@ static uint64_t by_descriptor(struct slot *lane)
 
 /* --- paths ---------------------------------------------------------------- */
 
+/* How many bytes from there on are known to be. */
+static uint64_t readable(uint64_t at)
+{
+	for (int i = 0; i < STUB_RANGES; i++) {
+		const struct stub_range *r = &stub_ctl.readable[i];
+
+		if (r->start <= at && at < r->end)
+			return r->end - at;
+	}
+	return 0;
+}
+
 /*
  * Reads a path as far as memory is known to be readable; false: the tracer has
  * to look at it. With a final slash or "." it names the directory itself, which
@@ -443,15 +457,9 @@ static uint64_t by_descriptor(struct slot *lane)
 static int read_path(uint64_t at, struct path *p)
 {
 	const char *text = (const char *)at;
-	uint64_t room = 0;
+	const uint64_t room = readable(at);
 	uint32_t i = 0, begin = 0;
 
-	for (int k = 0; k < STUB_RANGES && !room; k++) {
-		const struct stub_range *r = &stub_ctl.readable[k];
-
-		if (r->start <= at && at < r->end)
-			room = r->end - at;
-	}
 	*p = (struct path){ .text = text };
 	for (;; i++) {
 		if (i == room || i == PATH_BYTES)
@@ -926,6 +934,19 @@ static uint64_t by_memory(struct slot *lane)
 	return decided;
 }
 
+/* The tracer hears of a thread when it is there, and needs not be asked before. */
+static uint64_t by_clone(const struct slot *lane)
+{
+	uint64_t flags = lane->args[0];
+
+	if (lane->nr == __NR_clone3 && readable(flags) >= sizeof(flags))
+		flags = *(const uint64_t *)flags;
+	else if (lane->nr != __NR_clone)
+		return DECIDED_TRAP;
+	return (flags & CLONE_OF_THREAD) == CLONE_OF_THREAD &&
+	       !(flags & CLONE_UNTRACED) ? DECIDED_LOCAL : DECIDED_TRAP;
+}
+
 static uint64_t decide(struct slot *lane)
 {
 	lane->pause_ns = stub_ctl.pause_ns;
@@ -935,6 +956,8 @@ static uint64_t decide(struct slot *lane)
 		return by_path(lane);
 	case STUB_MEMORY:
 		return by_memory(lane);
+	case STUB_CLONE:
+		return by_clone(lane);
 	}
 	return by_descriptor(lane);
 }

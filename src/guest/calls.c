@@ -384,6 +384,8 @@ static void call_clone(struct tracer *tr, struct task *t)
 		task_allow(tr, t);
 		return;
 	}
+	if (t->nr == SYS_clone3)
+		stub_learn_readable(t, t->args[0]);
 	if (!(flags & CLONE_VM) && flags & CLONE_CHILD_SETTID) {
 		uint64_t at = t->args[3];
 		uint32_t old;

@@ -114,6 +114,8 @@ static uint8_t class_of(unsigned int nr, const struct call *c)
 	if (nr == SYS_mmap || nr == SYS_munmap || nr == SYS_mprotect ||
 	    nr == SYS_madvise)
 		return STUB_MEMORY;
+	if (nr == SYS_clone || nr == SYS_clone3)
+		return STUB_CLONE;
 	return is_known(nr) ? STUB_HOST_FD : STUB_TRAP;
 }
 
@@ -386,6 +388,14 @@ static bool learn_range(struct stub_ctl *ctl, const struct mm *mm,
 	set_range(&ctl->readable[ctl->next_range++ % STUB_RANGES], r->start,
 		  r->end);
 	return true;
+}
+
+void stub_learn_readable(const struct task *t, uint64_t addr)
+{
+	struct stub_ctl *ctl = stub_ctl_of(t->proc);
+
+	if (ctl)
+		(void)learn_range(ctl, t->proc->mm, addr);
 }
 
 /*
@@ -826,12 +836,17 @@ struct slot *stub_lane(const struct proc *p, uint64_t gva, int *index)
 	return p->lanes[i];
 }
 
-static bool has_free_lane(const struct proc *p)
+static bool has_free(const struct proc *p, int n)
 {
-	for (int i = 0; i < p->nserved; i++)
+	for (int i = 0; i < n; i++)
 		if (is_free(p->lanes[i]))
 			return true;
 	return false;
+}
+
+static bool has_free_lane(const struct proc *p)
+{
+	return has_free(p, p->nserved);
 }
 
 static bool add_spare(const struct tracer *tr, struct proc *p)
@@ -929,7 +944,7 @@ bool stub_seek_lane(struct tracer *tr, struct task *t)
 	int stuck;
 
 	stub_spare_lanes(tr, p);
-	if (class == STUB_TRAP || class == STUB_LOCAL ||
+	if (class == STUB_TRAP || class == STUB_LOCAL || class == STUB_CLONE ||
 	    class == STUB_MEMORY || !p->nserved || has_free_lane(p)) {
 		t->tries = 0;
 		return false;
@@ -1005,7 +1020,8 @@ bool stub_leave_to(struct tracer *tr, struct task *t)
 	if ((!p->mm->ctl->ready || !p->mm->ctl->told) &&
 	    shadow_ready_for(tr, t, &call) < 0)
 		return false;
-	if (!p->mm->ctl->ready || !has_free_lane(p))
+	/* In any it can wait for one with an executor. */
+	if (!p->mm->ctl->ready || !has_free(p, p->nlanes))
 		return false;
 	t->left.times++;
 	t->left.nr = t->nr;

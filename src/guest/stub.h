@@ -78,6 +78,8 @@ void stub_set_cwd(const struct tracer *tr, const struct proc *p);
  */
 bool stub_learn(struct tracer *tr, struct task *t, int dirfd, uint64_t addr,
 		const char *text);
+/* stub_learn_readable() - the stub may look at what is there */
+void stub_learn_readable(const struct task *t, uint64_t addr);
 /* stub_forget_names() - what names lead to may have changed */
 void stub_forget_names(struct tracer *tr);
 /* stub_order() - in the order of what is noted (struct stub_log): now */

@@ -1286,6 +1286,9 @@ static void handle_stop(struct tracer *tr, pid_t tid, int status)
 		stopped_early(tr, tid, status);
 		return;
 	}
+	/* One that the stub has made (STUB_CLONE): nothing has been noted. */
+	if (event == PTRACE_EVENT_CLONE && !t->cloning)
+		t->u.a = 0;
 	t->cloning = 0;
 	names_moved(tr, t);
 	/* It may come for what it was to make again. */
