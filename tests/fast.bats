@@ -44,6 +44,14 @@ load helpers
 	victim fast threads
 }
 
+@test "threads that take turns are told of the processors that they have, and get them back" {
+	victim fast turns
+}
+
+@test "threads from a hot site, and clones that are none, or wrong" {
+	victim fast cloned
+}
+
 @test "24 blocked threads hold up nobody" {
 	victim fast blocked_beside
 }

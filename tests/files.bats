@@ -117,6 +117,10 @@ load helpers
 	victim files record_locks_close
 }
 
+@test "fcntl locks are gone before anybody knows that the process is" {
+	victim files record_locks_end
+}
+
 @test "F_GETLK names the process that holds the lock" {
 	victim files lock_owner
 }

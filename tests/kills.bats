@@ -90,3 +90,30 @@ has_shadows() {
 		assert_nothing_left
 	done
 }
+
+# has_spare - the daemon of RUN, HOST, has made the first shadow ahead: SPARE
+has_spare() {
+	local shadows
+
+	HOST=$(daemon_pids "$RUN") && [ -n "$HOST" ] || return
+	mapfile -t shadows < <(traced_by "$HOST")
+	SPARE=${shadows[1]:-}
+	[ -n "$SPARE" ]
+}
+
+@test "the shadow that was made ahead is killed: there is another" {
+	mkfifo "$LOCALDIR/go"
+	echo hello >"$HOSTDIR/x"
+	ds_background -- sh -c 'read -r _ <"$1"; cat "$2/x"' - \
+		"$LOCALDIR/go" "$GUEST" >"$TESTDIR/out" 2>"$TESTDIR/err"
+	eventually has_spare
+	kill -KILL "$SPARE"
+	eventually gone "$SPARE"
+	echo go >"$LOCALDIR/go"
+	ended
+	cat "$TESTDIR/err"
+	[ "$status" -eq 0 ]
+	[ "$(cat "$TESTDIR/out")" = hello ]
+	[ ! -s "$TESTDIR/err" ]
+	assert_nothing_left
+}

@@ -36,7 +36,8 @@
 #define QUICK_STOPS	4	/* so many in a row: keep it here */
 #define TICK_STOPS	20	/* fewer between two ticks: let it go */
 
-#define BUSY_S		20e-6	/* from one call by a lane to the next: less is busy */
+#define BUSY_S		50e-6	/* from one call by a lane to the next: less is busy */
+#define LOOK_S		2e-3	/* for so long, at least */
 
 static bool has_many(const cpu_set_t *set)
 {
@@ -51,7 +52,7 @@ static void place(struct tracer *tr, const struct proc *p, int thread, int cpu,
 	struct msg m = { .type = MSG_PLACE };
 
 	/* The host of a VM has cores of its own. */
-	if (tr->client.dead || p->shadow_gone || tracer_in_vm(tr))
+	if (!p->shadow || p->shadow_gone || tr->client.dead || tracer_in_vm(tr))
 		return;
 	m.place.shadow = p->shadow;
 	m.place.thread = (uint32_t)thread;
@@ -281,10 +282,27 @@ static void settle_crowd(struct tracer *tr, struct proc *p)
 	settle_threads(tr, p);
 }
 
+/* Calls by lanes since it was asked last; *since: for so long. */
+static uint32_t new_calls(struct proc *p, double *since)
+{
+	const double now = now_seconds();
+	uint32_t calls = 0, was = p->lane_calls;
+
+	for (int i = 0; i < p->nmanned; i++)
+		calls += p->lanes[i]->req_seq / 2;
+	*since = now - p->looked;
+	p->lane_calls = calls;
+	p->looked = now;
+	return calls - was;
+}
+
 static void begin_crowd(struct tracer *tr, struct proc *p)
 {
+	double since;
+
 	if (p->crowd || !p->nmanned || tracer_in_vm(tr) || !ask_own(tr))
 		return;
+	(void)new_calls(p, &since);
 	if (tr->ncrowds++ == 0)
 		CPU_ZERO(&tr->lane_cpus);
 	CPU_ZERO(&p->lane_cpus);
@@ -302,26 +320,16 @@ void placement_end_crowd(struct tracer *tr, struct proc *p)
 	settle_crowd(tr, p);
 }
 
-/* Do threads take turns at the lanes? */
-static bool is_crowd(struct proc *p)
-{
-	const double now = now_seconds(), since = now - p->looked;
-	uint32_t calls = 0, was = p->lane_calls;
-
-	for (int i = 0; i < p->nmanned; i++)
-		calls += p->lanes[i]->req_seq / 2;
-	p->lane_calls = calls;
-	p->looked = now;
-	return p->nalive > 1 && (calls - was) * BUSY_S > since;
-}
-
 static void look_at(struct tracer *tr, struct proc *p)
 {
+	uint32_t calls;
+	double since;
+
 	look_at_lanes(tr, p);
-	if (!p->nmanned || p->looks == tr->looks)
+	if (!p->nmanned || now_seconds() - p->looked < LOOK_S)
 		return;
-	p->looks = tr->looks;
-	if (is_crowd(p))
+	calls = new_calls(p, &since);
+	if (p->nalive > 1 && calls * BUSY_S > since)
 		begin_crowd(tr, p);
 	else
 		placement_end_crowd(tr, p);
@@ -332,7 +340,6 @@ void placement_look(struct tracer *tr)
 	size_t pos = 0;
 	struct task *t;
 
-	tr->looks++;
 	while ((t = idmap_next(&tr->tasks, &pos)))
 		look_at(tr, t->proc);
 }

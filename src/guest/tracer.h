@@ -110,7 +110,6 @@ struct proc {
 	cpu_set_t lane_cpus;	/* ... that the executors of its lanes have */
 	uint32_t lane_calls;	/* by lanes, ... */
 	double looked;		/* ... until then: seconds, monotonic */
-	unsigned int looks;	/* tracer.looks then */
 	struct {		/* by lane: a request without an answer */
 		uint32_t seq;
 		double since;	/* seconds, monotonic */
@@ -254,7 +253,6 @@ struct tracer {
 	unsigned int hurry;	/* ticks that come sooner than the next will */
 	unsigned int nplaced;	/* tasks kept on our core */
 	unsigned int ncrowds;	/* processes that are a crowd */
-	unsigned int looks;	/* at lanes: how many there were */
 	int cpu;		/* our core, and ... */
 	cpu_set_t cpus;		/* ... our own set, while there are some; and
 				 * what of it all crowds' executors have: */

@@ -5,8 +5,10 @@
  * Each case first makes a call so often that whoever patches sites has patched
  * its own, and then does what such patches do not survive by themselves.
  */
+#include <ctype.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
+#include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
@@ -1179,6 +1181,147 @@ static void kept_beside(void)
 	}
 }
 
+/* --- threads that take turns ---------------------------------------------------- */
+
+/* The processors that a thread may be on, as the kernel has them: the first 64. */
+static unsigned long long allowed(pid_t tid)
+{
+	char path[64], text[8192], *line;
+	unsigned long long set = 0;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", tid);
+	fd = (int)sys(open(path, O_RDONLY));
+	n = sys(read(fd, text, sizeof(text) - 1));
+	sys(close(fd));
+	text[n] = '\0';
+	line = strstr(text, "Cpus_allowed:");
+	check(line, "%s has no Cpus_allowed", path);
+	for (line += strlen("Cpus_allowed:"); *line != '\n'; line++)
+		if (isxdigit((unsigned char)*line))
+			set = set << 4 | (unsigned int)(*line <= '9' ?
+				*line - '0' : (*line | 32) - 'a' + 10);
+	return set;
+}
+
+/* They may be elsewhere for a while. */
+static void allowed_soon(pid_t tid, unsigned long long want)
+{
+	int ms = 0;
+
+	while (allowed(tid) != want && ms < 10000) {
+		nap_ms(200);
+		ms += 200;
+	}
+	check(ms < 10000, "%d may be on the processors %llx instead of %llx", tid,
+	      allowed(tid), want);
+}
+
+/* What the program is told: no more than 64 of them, either. */
+static unsigned long long told_set(void)
+{
+	unsigned long long set = 0;
+	cpu_set_t cpus;
+
+	sys(sched_getaffinity(0, sizeof(cpus), &cpus));
+	memcpy(&set, &cpus, sizeof(set));
+	return set;
+}
+
+static _Atomic bool turned;
+static unsigned long long own_set;
+
+static void *take_turns(void *arg)
+{
+	(void)arg;
+	while (!turned)
+		preads(data, 100);
+	same(told_set(), own_set);
+	return NULL;
+}
+
+static void turns(void)
+{
+	const pid_t self = getpid();
+	pthread_t v[4];
+	pid_t pid;
+	int go[2];
+	char c;
+
+	warm();
+	own_set = told_set();
+	sys(pipe(go));
+	for (size_t i = 0; i < 4; i++)
+		same(pthread_create(&v[i], NULL, take_turns, NULL), 0);
+	nap_ms(100);
+	spawned(pid) {
+		same(read(go[0], &c, 1), 1);
+		allowed_soon(self, own_set);
+	}
+	allowed_soon(pid, own_set);
+	turned = true;
+	for (size_t i = 0; i < 4; i++)
+		same(pthread_join(v[i], NULL), 0);
+	same(write(go[1], "x", 1), 1);
+	reap(pid);
+}
+
+/* --- threads from hot sites --------------------------------------------------- */
+
+static void *add_one(void *arg)
+{
+	unsigned char c;
+
+	same(pread(data, &c, 1, 0), 1);
+	return (void *)((intptr_t)arg + 1);
+}
+
+static void cloned(void)
+{
+	const size_t size = CLONE_ARGS_SIZE_VER0;
+	char *page = map(8192, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS);
+	uint64_t *args = (uint64_t *)page;
+
+	warm();
+	for (int i = 0; i < fewer(200); i++) {
+		pthread_t thread;
+		void *got;
+
+		same(pthread_create(&thread, NULL, add_one,
+				    (void *)(intptr_t)i), 0);
+		same(pthread_join(thread, &got), 0);
+		same((intptr_t)got, i + 1);
+	}
+	/* As many as make the site hot, and then more, of each kind. */
+	sys(munmap(page + 4096, 4096));
+	for (int i = 0; i < 10; i++) {
+		memset(args, 0, size);
+		args[0] = CLONE_THREAD;		/* without what it needs */
+		refused(syscall(SYS_clone3, args, size), EINVAL);
+		refused(syscall(SYS_clone3, NULL, size), EFAULT);
+		refused(syscall(SYS_clone3, (void *)8, size), EFAULT);
+		refused(syscall(SYS_clone3, page + 4096 - 8, size), EFAULT);
+		refused(syscall(SYS_clone3, page + 4096 - 4, size), EFAULT);
+		refused(syscall(SYS_clone3, args, size - 1), EINVAL);
+	}
+	for (int i = 0; i < 10; i++) {
+		pid_t pid;
+
+		memset(args, 0, size);
+		args[4] = SIGCHLD;
+		pid = (pid_t)sys(syscall(SYS_clone3, args, size));
+		if (pid == 0) {
+			preads(data, 10);
+			_exit(0);
+		}
+		reap(pid);
+	}
+	sys(mprotect(page, 4096, PROT_NONE));
+	refused(syscall(SYS_clone3, args, size), EFAULT);
+}
+
 static void inherited(void)
 {
 	int pipe_fds[2];
@@ -1207,7 +1350,8 @@ int main(int argc, char **argv)
 		CASE(changed), CASE(changed_beside), CASE(copied_beside),
 		CASE(kept_beside), CASE(far_apart),
 		CASE(napping), CASE(mapped_forked), CASE(mapped_signalled),
-		CASE(inherited), CASE(parts), CASE(parts_beside),
+		CASE(inherited), CASE(parts), CASE(parts_beside), CASE(turns),
+		CASE(cloned),
 	};
 
 	return VICTIM_MAIN(argc, argv, cases);

@@ -821,6 +821,32 @@ static void record_locks_close(void)
 	sys(close(fd));
 }
 
+/* Nobody who has waited for a process finds it holding anything. */
+static void record_locks_end(void)
+{
+	int fd = with("x", "x");
+	struct flock fl;
+	pid_t pid;
+
+	for (int i = 0; i < fewer(100); i++) {
+		spawned(pid) {
+			fl = range(F_WRLCK, 0, 0);
+			sys(fcntl(fd, F_SETLK, &fl));
+			if (i % 3 == 0)
+				raise(SIGKILL);
+		}
+		if (i % 3)
+			reap(pid);
+		else
+			sys(waitpid(pid, NULL, 0));
+		fl = range(F_WRLCK, 0, 0);
+		sys(fcntl(fd, F_SETLK, &fl));
+		fl = range(F_UNLCK, 0, 0);
+		sys(fcntl(fd, F_SETLK, &fl));
+	}
+	sys(close(fd));
+}
+
 static void lock_owner(void)
 {
 	int fd = with("x", "x");
@@ -1441,6 +1467,7 @@ int main(int argc, char **argv)
 		CASE(modes), CASE(masks), CASE(owners), CASE(times),
 		CASE(xattrs), CASE(sizes), CASE(allocate), CASE(syncs),
 		CASE(flocks), CASE(record_locks), CASE(record_locks_close),
+		CASE(record_locks_end),
 		CASE(lock_owner), CASE(ofd_locks), CASE(sendfiles),
 		CASE(sendfile_big), CASE(copy_ranges), CASE(splices),
 		CASE(tees), CASE(notifications), CASE(map_private),
