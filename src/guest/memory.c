@@ -252,6 +252,7 @@ int mem_setup(struct tracer *tr, struct task *t)
 	int64_t r;
 	int err = mem_slots(tr, t->proc->mm);
 
+	t->proc->mm->program = true;
 	if (!err)
 		err = patches_text(&tr->memory, &t->proc->mm->patches);
 	if (!err)
@@ -301,6 +302,7 @@ int mem_fork(struct tracer *tr, struct task *parent, struct task *child)
 	struct mm *from = parent->proc->mm, *to = child->proc->mm;
 	int err = task_slot(parent);
 
+	to->program = from->program;
 	to->brk = from->brk;
 	to->brk_start = from->brk_start;
 	if (!err)

@@ -103,6 +103,7 @@ struct mm {
 	uint64_t brk_start, brk;
 	uint64_t *slots_used;	/* bitmap of SLOT_MAX */
 	uint64_t slots_off;	/* where the slots are in the arena */
+	bool program;		/* not our own yet, which is about to exec one */
 	struct stub_ctl *ctl;	/* owned mapping of the first of them */
 	struct patches patches;
 	struct mm_view fresh;	/* in a VM: ranges to be looked at */

@@ -669,7 +669,7 @@ bool patch_site(struct tracer *tr, struct task *t)
 	uint8_t code[2 * AROUND];
 	int err;
 
-	if (!tr->site_decoder || !mm->patches.text ||
+	if (!tr->site_decoder || !mm->program || !mm->patches.text ||
 	    patch_of_tramp(mm, t->regs.rip))
 		return false;
 	switch (site_state(mm, key)) {
