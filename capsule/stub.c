@@ -46,9 +46,9 @@
 #define CLONE_UNTRACED	0x800000
 #define PUNCH_HOLE	3	/* FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE */
 #define PAGE		4096
-#define LANE_ROUNDS	64
 #define LANE_LOOKS	64	/* for a lane with an executor, before a pause */
-#define LANE_PAUSES	8
+#define LANE_PAUSES	8	/* until it is asked whether others get on, ... */
+#define LANE_ROUNDS	64	/* ... so often: 40 ms */
 #define STILL_PAUSES	16	/* for the tracer to be done with memory */
 #define PAUSE_NS	20000	/* some 70 us, by the kernel's slack */
 #define ROOMS		4	/* times as many offsets as a mapping needs: to grow
@@ -962,6 +962,7 @@ static uint64_t decide(struct slot *lane)
 	return by_descriptor(lane);
 }
 
+/* Changes as long as lanes with executors are used. */
 static uint32_t progress(void)
 {
 	uint32_t sum = 0;
@@ -988,8 +989,9 @@ static struct slot *try_manned(const struct slot *from)
 
 /*
  * Who has a lane with an executor has it for a microsecond, unless he has been
- * preempted, by ourselves perhaps: we sleep, so that he is not. Or he waits for
- * something for long, which the tracer finds out.
+ * preempted, by ourselves perhaps: we sleep, so that he is not. If nobody gets on
+ * meanwhile, it may be that he waits for something for long, which the tracer
+ * finds out.
  */
 static struct slot *take_manned(const struct slot *from)
 {

@@ -366,11 +366,6 @@ static void call_clone(struct tracer *tr, struct task *t)
 {
 	uint64_t flags = 0;
 
-	/* What the child gets of its parent's memory is all known. */
-	if (!stub_still(t)) {
-		call_later(tr, t);
-		return;
-	}
 	t->cloning = ++tr->clones;
 	t->u.a = 0;
 	if (t->nr == SYS_fork || t->nr == SYS_vfork) {
@@ -577,12 +572,21 @@ static void handle(struct tracer *tr, struct task *t)
 		call_general(tr, t);
 }
 
+/* The stub's changes come before it, or after it. What a child gets of its parent's
+ * memory is all known. */
+static bool is_about_memory(uint64_t nr)
+{
+	const struct call *c = calls_get(nr);
+
+	return (c && c->flags & CALL_MEMORY) || special(nr) == call_clone;
+}
+
 void call_handle(struct tracer *tr, struct task *t)
 {
 	t->later = false;
 	/* Of the register the kernel looks at 32 bits. */
 	t->nr = (uint32_t)t->regs.orig_rax;
-	if (stub_settled_memory(t))
+	if (stub_settle(t, is_about_memory(t->nr)))
 		handle(tr, t);
 	else
 		call_later(tr, t);

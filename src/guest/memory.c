@@ -188,11 +188,6 @@ static void handle(struct tracer *tr, struct task *t)
 
 void memcall_handle(struct tracer *tr, struct task *t)
 {
-	/* The stub's changes come before this one, or after it. */
-	if (!stub_still(t)) {
-		call_later(tr, t);
-		return;
-	}
 	forget_own(t);
 	handle(tr, t);
 }

@@ -688,11 +688,9 @@ static void fill_pool(struct mm *mm)
 		ctl->pool_end = ctl->pool + YOUNG_POOL;
 }
 
-bool stub_still(struct task *t)
+static bool keep_still(struct task *t, struct stub_ctl *ctl)
 {
-	struct stub_ctl *ctl = t->proc->mm->ctl;
-
-	if (!ctl || t->still == STILL)
+	if (t->still == STILL)
 		return true;
 	if (t->still == MOVING)
 		__atomic_add_fetch(&ctl->still, 1, __ATOMIC_SEQ_CST);
@@ -705,12 +703,13 @@ bool stub_still(struct task *t)
 	return true;
 }
 
-bool stub_settled_memory(struct task *t)
+bool stub_settle(struct task *t, bool still)
 {
-	const struct stub_ctl *ctl = t->proc->mm->ctl;
+	struct stub_ctl *ctl = t->proc->mm->ctl;
 
-	return !ctl || !__atomic_load_n(&ctl->nyoung, __ATOMIC_SEQ_CST) ||
-	       stub_still(t);
+	return !ctl ||
+	       !(still || __atomic_load_n(&ctl->nyoung, __ATOMIC_SEQ_CST)) ||
+	       keep_still(t, ctl);
 }
 
 void stub_move(struct task *t)

@@ -182,17 +182,15 @@ bool stub_completed(struct task *t);
 void stub_write_down(struct tracer *tr, struct task *t);
 
 /*
- * stub_still() - from here on the stub maps and changes nothing, until stub_move();
- * what it has, is written down
+ * stub_settle() - what the stub has mapped and changed is written down, at a call
  *
- * false: somebody is at it just now, and has to have done with it first: the call is
- * to come again. Nobody else begins until then.
+ * still: and it maps and changes nothing more until stub_move(), for the call is
+ * about memory. false: somebody is at it just now, and has to have done with it
+ * first: the call is to come again. Nobody else begins until then.
  */
 enum still { MOVING, STOPPING, STILL };
-bool stub_still(struct task *t);
+bool stub_settle(struct task *t, bool still);
 void stub_move(struct task *t);
-/* stub_settled_memory() - nothing is to be written down, or stub_still() */
-bool stub_settled_memory(struct task *t);
 
 /* stub_learn_own() - the stub may change this mapping, which is private and in
  * the arena; while it is still */
