@@ -293,7 +293,7 @@ static inline int slot_answered(const struct slot *s, uint32_t seq)
 }
 
 /*
- * Memory that can be read without a fault: paths are looked at nowhere else. Or
+ * Memory that can be read without a fault: the stub looks nowhere else. Or
  * memory that the shadow has as it is (in a VM: the target's own, pinned). The
  * end is 0 while the start is written.
  */

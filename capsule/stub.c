@@ -43,12 +43,12 @@
 #define MADV_DONTNEED	4
 #define MADV_FREE	8
 #define CLONE_OF_THREAD	0x10f00	/* CLONE_VM, FS, FILES, SIGHAND and THREAD */
-#define CLONE_UNTRACED	0x800000
+#define CLONE_TOLD	0x8040ff	/* CLONE_UNTRACED, VFORK, and a signal */
 #define PUNCH_HOLE	3	/* FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE */
 #define PAGE		4096
 #define LANE_LOOKS	64	/* for a lane with an executor, before a pause */
 #define LANE_PAUSES	8	/* until it is asked whether others get on, ... */
-#define LANE_ROUNDS	64	/* ... so often: 40 ms */
+#define LANE_ROUNDS	16	/* ... so often: 10 ms */
 #define STILL_PAUSES	16	/* for the tracer to be done with memory */
 #define PAUSE_NS	20000	/* some 70 us, by the kernel's slack */
 #define ROOMS		4	/* times as many offsets as a mapping needs: to grow
@@ -943,8 +943,8 @@ static uint64_t by_clone(const struct slot *lane)
 		flags = *(const uint64_t *)flags;
 	else if (lane->nr != __NR_clone)
 		return DECIDED_TRAP;
-	return (flags & CLONE_OF_THREAD) == CLONE_OF_THREAD &&
-	       !(flags & CLONE_UNTRACED) ? DECIDED_LOCAL : DECIDED_TRAP;
+	return (flags & (CLONE_OF_THREAD | CLONE_TOLD)) == CLONE_OF_THREAD ?
+	       DECIDED_LOCAL : DECIDED_TRAP;
 }
 
 static uint64_t decide(struct slot *lane)

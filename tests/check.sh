@@ -4,7 +4,7 @@
 # name without folder and suffix (launch, calls), "*" is all
 #
 # WHERE is loopback (and the unit tests), base (loopback with --no-patch), uml or
-# qemu; without it: all four, qemu beside base and uml. In base and in a virtual
+# qemu; without it: all four, qemu beside the others. In base and in a virtual
 # machine run those tests whose file has the tag "vm", but for tests that cannot
 # (tests/helpers.bash); their names begin with the machine's.
 #
@@ -113,7 +113,6 @@ wanted() {
 	[[ " ${places[*]} " = *" $1 "* ]]
 }
 
-! wanted loopback || loopback
 # An emulated machine is slow, and leaves a core to others: it runs beside them.
 if wanted qemu; then
 	set -m
@@ -121,6 +120,7 @@ if wanted qemu; then
 	beside=$!
 	set +m
 fi
+! wanted loopback || loopback
 ! wanted base || base
 ! wanted uml || machine uml
 if wanted qemu; then

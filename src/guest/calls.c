@@ -394,6 +394,9 @@ static void call_clone(struct tracer *tr, struct task *t)
 	}
 	if (flags & CLONE_UNTRACED)
 		let_trace(t, flags & ~(uint64_t)CLONE_UNTRACED);
+	/* A thread has all that its parent has. */
+	if (flags & CLONE_THREAD)
+		stub_move(t);
 	if (flags & CLONE_VM && flags & CLONE_FILES)
 		task_allow(tr, t);
 	else

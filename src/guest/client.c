@@ -182,6 +182,7 @@ void client_notify(struct client *c, struct msg *m)
 
 void client_poll(struct client *c)
 {
+	take_asked(c);
 	while (!c->dead && !c->starting && transport_pending(&c->t)) {
 		struct msg m;
 		int with;

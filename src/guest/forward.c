@@ -158,6 +158,7 @@ static void send_drop(struct tracer *tr, const struct proc *p)
 static void lose_shadow(struct tracer *tr, struct proc *p)
 {
 	if (!tr->client.dead) {
+		(void)client_dropped(&tr->client);
 		send_drop(tr, p);
 		if (client_dropped(&tr->client))
 			client_note_gone(&tr->client, p->shadow);

@@ -63,6 +63,9 @@ int launch_memory(struct tracer *tr)
 	struct memory *m = &tr->memory;
 	int err = arena_init(&m->arena);
 
+	tr->passing = malloc(PASSING);
+	if (!err && !tr->passing)
+		err = -ENOMEM;
 	if (err)
 		return err;
 	m->base = choose_base();
@@ -121,6 +124,7 @@ void launch_fini(struct tracer *tr)
 	if (m->pinner)
 		pinner_fini(m->pinner);
 	free(m->pinner);
+	free(tr->passing);
 	arena_fini(&m->arena);
 }
 

@@ -72,16 +72,12 @@ static int64_t map_arena(struct tracer *tr, struct task *t, uint64_t addr,
 			   hidden_fd(tr, HIDDEN_ARENA), off);
 }
 
-/* What is on its way into the arena: no more than the caches hold, and pages that
- * are here already. */
-static char passing[128 << 10];
-
 /* A file's contents into the arena; what is behind its end stays zero. */
 static int fill_from_file(struct tracer *tr, int fd, uint64_t file_off,
 			  uint64_t off, uint64_t len)
 {
 	while (len > 0) {
-		ssize_t n = pread(fd, passing, min_u64(len, sizeof(passing)),
+		ssize_t n = pread(fd, tr->passing, min_u64(len, PASSING),
 				  (off_t)file_off);
 		int err;
 
@@ -91,7 +87,7 @@ static int fill_from_file(struct tracer *tr, int fd, uint64_t file_off,
 			return -errno;
 		if (n == 0)
 			return 0;
-		err = fd_pwrite_all(tr->memory.arena.fd, passing, (size_t)n, off);
+		err = fd_pwrite_all(tr->memory.arena.fd, tr->passing, (size_t)n, off);
 		if (err)
 			return err;
 		file_off += (uint64_t)n;
@@ -113,11 +109,11 @@ static int fill_from_copy(struct tracer *tr, uint64_t off, uint64_t len)
 	int err = 0;
 
 	while (at < len && !err) {
-		for (end = at; end < len && !all_zero(passing + end, PAGE_BYTES);
+		for (end = at; end < len && !all_zero(tr->passing + end, PAGE_BYTES);
 		     end += PAGE_BYTES)
 			;
 		if (end > at)
-			err = fd_pwrite_all(tr->memory.arena.fd, passing + at,
+			err = fd_pwrite_all(tr->memory.arena.fd, tr->passing + at,
 					    end - at, off + at);
 		at = end + PAGE_BYTES;
 	}
@@ -129,13 +125,13 @@ static int fill_from_task(struct tracer *tr, struct task *t, uint64_t addr,
 			  uint64_t off, uint64_t len)
 {
 	while (len > 0) {
-		size_t part = min_u64(len, sizeof(passing));
-		ssize_t n = task_read(t, addr, passing, part);
+		size_t part = min_u64(len, PASSING);
+		ssize_t n = task_read(t, addr, tr->passing, part);
 		int err;
 
 		if (n < (ssize_t)PAGE_BYTES) {	/* PROT_NONE, behind EOF */
 			n = (ssize_t)PAGE_BYTES;
-			memset(passing, 0, PAGE_BYTES);
+			memset(tr->passing, 0, PAGE_BYTES);
 		}
 		n = (ssize_t)page_down((uint64_t)n);
 		err = fill_from_copy(tr, off, (uint64_t)n);
@@ -823,6 +819,11 @@ static int add_call(struct setup *s, struct batch_call call)
 	return 0;
 }
 
+static bool is_anonymous(const struct map_line *line)
+{
+	return !line->ino && !line->dev && line->name[0] != '/';
+}
+
 static bool is_there(uint64_t entry)
 {
 	return entry & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED);
@@ -844,7 +845,7 @@ static int fill_from_line(struct tracer *tr, struct task *t,
 		bool there = true;
 
 		n = min_u64(LINE_PAGES, (line->end - at) / PAGE_BYTES);
-		if (!line->ino && pagemap_read(s->pagemap, at, n, entries) == 0) {
+		if (is_anonymous(line) && pagemap_read(s->pagemap, at, n, entries) == 0) {
 			uint64_t alike = 1;
 
 			there = is_there(entries[0]);

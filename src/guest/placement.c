@@ -22,13 +22,14 @@
  * executor is, and every time that it has to leave its core to one of them all
  * others wait. So while lanes are busy each of their executors has a core, and the
  * threads have the others. The first look after a thread has begun says whether
- * they are.
+ * they are; where they were not, no thread's beginning makes a crowd any more.
  */
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 
+#include "base/cpus.h"
 #include "base/fd.h"
 #include "guest/tracer.h"
 
@@ -99,6 +100,7 @@ static int lane_core(const struct tracer *tr, int lane)
 /* In a crowd each has a core, in none it is kept off the core of who slept. */
 static void place_lanes(struct tracer *tr, struct proc *p)
 {
+	CPU_ZERO(&p->lane_cpus);
 	for (int i = 0; i < p->nmanned; i++) {
 		const int cpu = p->crowd ? lane_core(tr, i) : -1;
 
@@ -134,29 +136,10 @@ static bool tracer_is_elsewhere(const struct tracer *tr)
 	return tr->nplaced || tr->ncrowds;
 }
 
-/* What is left of a set without the cores of lanes: the set itself, if nothing is. */
-static cpu_set_t without(const cpu_set_t *set, const cpu_set_t *lanes)
-{
-	cpu_set_t both, rest;
-
-	CPU_AND(&both, set, lanes);
-	CPU_XOR(&rest, set, &both);
-	return CPU_COUNT(&rest) ? rest : *set;
-}
-
-static cpu_set_t only(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	return set;
-}
-
 static void settle_tracer(struct tracer *tr)
 {
-	const cpu_set_t set = tr->nplaced ? only(tr->cpu) :
-			      tr->ncrowds ? without(&tr->cpus, &tr->lane_cpus) :
+	const cpu_set_t set = tr->nplaced ? cpus_one(tr->cpu) :
+			      tr->ncrowds ? cpus_without(tr->cpus, &tr->lane_cpus) :
 			      tr->cpus;
 
 	sched_setaffinity(0, sizeof(set), &set);
@@ -164,8 +147,9 @@ static void settle_tracer(struct tracer *tr)
 
 static void settle(const struct tracer *tr, const struct task *t)
 {
-	const cpu_set_t set = t->placed ? only(tr->cpu) :
-			      t->aside ? without(&t->cpus, &t->proc->lane_cpus) :
+	const cpu_set_t set = t->placed ? cpus_one(tr->cpu) :
+			      t->aside ? cpus_without(t->cpus,
+						      &t->proc->lane_cpus) :
 			      t->cpus;
 
 	sched_setaffinity(t->tid, sizeof(set), &set);
@@ -178,14 +162,14 @@ static bool ask_set(struct task *t)
 	       sched_getaffinity(t->tid, sizeof(t->cpus), &t->cpus) == 0;
 }
 
-/* Our core, and ours to choose from. */
+/* Our core, which lanes' executors are off, and ours to choose from. */
 static bool ask_own(struct tracer *tr)
 {
-	if (!tracer_is_elsewhere(tr) &&
-	    sched_getaffinity(0, sizeof(tr->cpus), &tr->cpus) < 0)
-		return false;
-	if (tr->nplaced == 0)
+	if (!tracer_is_elsewhere(tr)) {
+		if (sched_getaffinity(0, sizeof(tr->cpus), &tr->cpus) < 0)
+			return false;
 		tr->cpu = sched_getcpu();
+	}
 	return tr->cpu >= 0 && has_many(&tr->cpus);
 }
 
@@ -305,7 +289,6 @@ static void begin_crowd(struct tracer *tr, struct proc *p)
 	(void)new_calls(p, &since);
 	if (tr->ncrowds++ == 0)
 		CPU_ZERO(&tr->lane_cpus);
-	CPU_ZERO(&p->lane_cpus);
 	p->crowd = true;
 	settle_crowd(tr, p);
 	tracer_hurry(tr);
@@ -329,10 +312,12 @@ static void look_at(struct tracer *tr, struct proc *p)
 	if (!p->nmanned || now_seconds() - p->looked < LOOK_S)
 		return;
 	calls = new_calls(p, &since);
-	if (p->nalive > 1 && calls * BUSY_S > since)
+	if (p->nalive > 1 && calls * BUSY_S > since) {
+		p->idle_crowd = false;
 		begin_crowd(tr, p);
-	else
+	} else if (p->crowd) {
 		placement_end_crowd(tr, p);
+	}
 }
 
 void placement_look(struct tracer *tr)
@@ -346,20 +331,28 @@ void placement_look(struct tracer *tr)
 
 /* --- what happens to threads and lanes ------------------------------------------ */
 
+/* A thread has work to do elsewhere than here; a process begins as a program does. */
 void placement_inherit(struct tracer *tr, const struct task *from,
 		       struct task *to)
 {
-	to->cpus = from->cpus;
-	to->placed = from->placed;
-	to->aside = from->aside;
+	/* What it was born with is what its parent had then, wherever that is
+	 * now. */
+	if (is_elsewhere(from))
+		to->cpus = from->cpus;
+	else if (sched_getaffinity(from->tid, sizeof(to->cpus), &to->cpus) < 0)
+		return;
+	to->placed = from->placed && to->proc != from->proc;
 	if (to->placed)
 		tr->nplaced++;
-	if (to->proc == from->proc) {
-		begin_crowd(tr, to->proc);
-		let_go(tr, to);
-	} else {
-		let_return(tr, to);
-	}
+	to->aside = to->proc->crowd;
+	settle(tr, to);
+	/* It may go to where the lanes' executors are. */
+	if (to->proc->nlanes)
+		tracer_hurry(tr);
+	if (to->proc != from->proc || to->proc->crowd || to->proc->idle_crowd)
+		return;
+	begin_crowd(tr, to->proc);
+	to->proc->idle_crowd = to->proc->crowd;
 }
 
 void placement_new_executor(struct tracer *tr, struct task *t)
@@ -409,7 +402,12 @@ void call_affinity(struct tracer *tr, struct task *t)
 	const pid_t tid = (pid_t)t->args[0];
 	struct task *about = tid ? idmap_get(&tr->tasks, (uint32_t)tid) : t;
 
+	int64_t r;
+
 	if (about)
 		placement_release(tr, about);
-	task_allow(tr, t);
+	r = task_native_same(tr, t);
+	if (about && about->proc->crowd)
+		keep_aside(tr, about);
+	task_return(tr, t, r);
 }

@@ -96,7 +96,7 @@ bool stub_shadowed(const struct stub_ctl *ctl, struct range at);
 /* stub_learn_shadowed() - it has; with what is known next to it */
 void stub_learn_shadowed(struct stub_ctl *ctl, struct range at);
 
-/* stub_fault() - the stub has looked at a path that is not there: it goes to
+/* stub_fault() - the stub has looked at what is not there: the call goes to
  * the tracer; false: it was not the stub */
 bool stub_fault(struct task *t);
 

@@ -688,16 +688,19 @@ static void proc_end(struct tracer *tr, struct proc *p)
 /*
  * A thread is on its way out, and nobody has been told. What its process
  * holds on the host is let go before its parent can know that it is gone, as
- * the kernel does with what it holds itself (locks, pipes): namely before we take
- * its end from the kernel (next_stop()). Until then both sides are at it.
+ * the kernel does with what it holds itself (locks, pipes). Where that is nothing
+ * both sides are at it at once, until we take the end from the kernel (next_stop()).
  */
 static void note_exit(struct tracer *tr, struct task *t)
 {
 	if (t->exiting)
 		return;
 	t->exiting = true;
-	if (--t->proc->nalive == 0)
-		shadow_begin_drop(tr, t->proc);
+	if (--t->proc->nalive > 0)
+		return;
+	shadow_begin_drop(tr, t->proc);
+	if (t->proc->files->nhost)
+		(void)client_dropped(&tr->client);
 }
 
 static void task_end(struct tracer *tr, struct task *t, int status);
@@ -1271,6 +1274,12 @@ static void handle_seccomp(struct tracer *tr, struct task *t)
 	call_handle(tr, t);
 }
 
+static bool is_birth(int event)
+{
+	return event == PTRACE_EVENT_FORK || event == PTRACE_EVENT_VFORK ||
+	       event == PTRACE_EVENT_CLONE;
+}
+
 static void handle_stop(struct tracer *tr, pid_t tid, int status)
 {
 	struct task *t = idmap_get(&tr->tasks, (uint32_t)tid);
@@ -1287,13 +1296,12 @@ static void handle_stop(struct tracer *tr, pid_t tid, int status)
 		return;
 	}
 	/* One that the stub has made (STUB_CLONE): nothing has been noted. */
-	if (event == PTRACE_EVENT_CLONE && !t->cloning)
+	if (is_birth(event) && !t->cloning)
 		t->u.a = 0;
 	t->cloning = 0;
 	names_moved(tr, t);
 	/* It may come for what it was to make again. */
-	if (event != PTRACE_EVENT_FORK && event != PTRACE_EVENT_VFORK &&
-	    event != PTRACE_EVENT_CLONE && event != PTRACE_EVENT_SECCOMP)
+	if (!is_birth(event) && event != PTRACE_EVENT_SECCOMP)
 		stub_move(t);
 	if (!WIFSTOPPED(status)) {
 		task_end(tr, t, status);
@@ -1501,11 +1509,11 @@ static pid_t next_stop(struct tracer *tr, int *status)
 	size_t i = 0;
 	pid_t tid;
 
+	(void)client_dropped(&tr->client);
 	while (i < tr->nstops && tr->stops[i].later)
 		i++;
 	if (i < tr->nstops)
 		return take_stop(tr, i, status);
-	(void)client_dropped(&tr->client);
 	if (tr->nstops == 0)
 		return waitpid(-1, status, __WALL);
 	tr->turn = !tr->turn;

@@ -108,6 +108,7 @@ struct proc {
 	int lane_wishes;	/* calls that would have liked one */
 	bool crowd;		/* its threads are off the cores ... */
 	cpu_set_t lane_cpus;	/* ... that the executors of its lanes have */
+	bool idle_crowd;	/* the last one was none, as far as was seen */
 	uint32_t lane_calls;	/* by lanes, ... */
 	double looked;		/* ... until then: seconds, monotonic */
 	struct {		/* by lane: a request without an answer */
@@ -204,6 +205,10 @@ enum hidden_fd {
 	HIDDEN_FDS = HIDDEN_RING + PIN_RINGS,
 };
 
+/* Bytes that are copied at once: no more than the caches hold, in pages that are
+ * there from the second time on. */
+#define PASSING		(128 << 10)
+
 /* What waitpid(2) said of a thread. */
 struct stop {
 	pid_t tid;
@@ -214,6 +219,7 @@ struct stop {
 struct tracer {
 	struct client client;
 	struct memory memory;
+	char *passing;		/* owned: PASSING bytes of it that are copied */
 	const struct source *source;	/* of the targets' memory */
 	struct rules rules;
 	bool all;		/* rules has "all" */
@@ -254,8 +260,8 @@ struct tracer {
 	unsigned int nplaced;	/* tasks kept on our core */
 	unsigned int ncrowds;	/* processes that are a crowd */
 	int cpu;		/* our core, and ... */
-	cpu_set_t cpus;		/* ... our own set, while there are some; and
-				 * what of it all crowds' executors have: */
+	cpu_set_t cpus;		/* ... our own set, while there are some of either;
+				 * and what of it all crowds' executors have: */
 	cpu_set_t lane_cpus;
 	bool want_stats;
 	struct stats stats;

@@ -588,10 +588,9 @@ static void tick(bool on)
 }
 
 /*
- * Requests wait for threads of shadows, which may be killed at any moment;
- * a leader's end is not reported as long as that of another thread of its
- * process has not been taken, and it is we who would take it. What is asked
- * most often waits for nobody, and needs no tick.
+ * Threads of shadows that are waited for may be killed at any moment; a leader's
+ * end is not reported as long as that of another thread of its process has not
+ * been taken, and it is we who would take it.
  */
 static void begin_wait(struct session *s)
 {
@@ -601,6 +600,7 @@ static void begin_wait(struct session *s)
 	tick(true);
 }
 
+/* What is asked most often waits for nobody, and needs no tick. */
 static int do_request(struct session *s, struct msg *m, int *fd,
 		      struct msg *reply)
 {

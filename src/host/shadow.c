@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/cpus.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/num.h"
@@ -99,8 +100,7 @@ static const struct nursery *meet(struct shadow *s)
 
 	if (CPU_COUNT(&n->cpus) < 2 || cpu < 0 || cpu >= CPU_SETSIZE)
 		return NULL;
-	CPU_ZERO(&here);
-	CPU_SET(cpu, &here);
+	here = cpus_one(cpu);
 	sched_setaffinity(0, sizeof(here), &here);
 	if (s->cpu == cpu)
 		return n;
@@ -806,20 +806,19 @@ struct gifts {
 static int add_gift(struct shadow *s, struct gifts *g, uint32_t id)
 {
 	const struct nursery *n = s->nursery;
-	const struct given file = { id < n->nfiles ? n->files[id] : -1,
-				    MAPPER_FILES + (int)id };
 	int err;
 
-	for (size_t i = 0; i < g->n; i++)
-		if (g->v[i].as == file.as)
-			return 0;
-	if (file.fd < 0)
+	if (id >= n->nfiles || n->files[id] < 0)
 		return -EINVAL;
 	if (has_file(s, id))
 		return 0;
+	for (size_t i = 0; i < g->n; i++)
+		if (g->v[i].as == MAPPER_FILES + (int)id)
+			return 0;
 	err = make_room(s, id);
 	if (!err)
-		g->v[g->n++] = file;
+		g->v[g->n++] = (struct given){ n->files[id],
+					       MAPPER_FILES + (int)id };
 	return err;
 }
 
@@ -937,20 +936,34 @@ static int set_umask(struct shadow *s, uint32_t umask)
 	return run_all(s, s->leader, &mask, 1);
 }
 
+/* It may have been killed meanwhile, as any other. */
+static bool take_spare(struct nursery *n, uint32_t umask, struct shadow **out)
+{
+	struct shadow *s = n->spare;
+
+	n->spare = NULL;
+	if (s && set_umask(s, umask) < 0) {
+		(void)shadow_free(s);
+		s = NULL;
+	}
+	*out = s;
+	return s;
+}
+
 int shadow_new(struct nursery *n, struct shadow *parent, uint32_t id,
 	       uint32_t umask, uint32_t clone_flags, struct shadow **out)
 {
-	struct shadow *s = NULL;
-	int err = 0;
+	struct shadow *s;
+	int err;
 
 	if (clone_flags & ~(uint32_t)(CLONE_FILES | CLONE_FS))
 		return -EINVAL;
-	if (!parent && !clone_flags) {
-		s = n->spare;
-		n->spare = NULL;
+	if (!parent && !clone_flags && take_spare(n, umask, &s)) {
+		s->id = id;
+		*out = s;
+		return 0;
 	}
-	if (!s)
-		err = make_shadow(parent ? parent : &n->first, clone_flags, &s);
+	err = make_shadow(parent ? parent : &n->first, clone_flags, &s);
 	if (!err && !parent) {
 		err = set_umask(s, umask);
 		if (err)
@@ -1143,8 +1156,7 @@ void shadow_ring(struct shadow *s, uint32_t thread)
 	if (!e || !e->slot)
 		return;
 	if (moves) {
-		CPU_ZERO(&here);
-		CPU_SET(cpu, &here);
+		here = cpus_one(cpu);
 		sched_setaffinity(e->tid, sizeof(here), &here);
 	}
 	syscall(SYS_futex, e->slot + SLOT_REQ_SEQ / sizeof(*e->slot),
@@ -1338,8 +1350,7 @@ void shadow_place(struct shadow *s, uint32_t thread, uint32_t cpu, bool avoid)
 	} else if (cpu) {
 		if (!CPU_ISSET(cpu - 1, &set))
 			return;
-		CPU_ZERO(&set);
-		CPU_SET(cpu - 1, &set);
+		set = cpus_one((int)cpu - 1);
 	}
 	sched_setaffinity(e->tid, sizeof(set), &set);
 }

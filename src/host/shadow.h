@@ -10,8 +10,10 @@
  *
  * A shadow's threads: the leader (stopped, except while it forks or clones for
  * us), the mapper (stopped, except while it changes the address space; its own
- * descriptor table, in which alone the RAM descriptor is) and the executors.
- * The daemon is the tracer of them all; they die with it (PTRACE_O_EXITKILL).
+ * descriptor table, in which alone the RAM descriptor is) and the executors, one
+ * of which may be parked: stopped until a thread of the target's wants it. So may
+ * a whole shadow, the *spare*: nobody's yet, and without memory. The daemon is
+ * the tracer of them all; they die with it (PTRACE_O_EXITKILL).
  *
  * What must never happen: the RAM descriptor in the table that executors use;
  * an executor running before its own filter is on; a writable mapping that is
