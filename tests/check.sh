@@ -14,8 +14,9 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 BUILD=${BUILD:-$PWD/build}
-# A test that hangs is to fail in a time that leaves the others theirs.
-DS_TEST_TIMEOUT=${DS_TEST_TIMEOUT:-60}
+# A test that hangs is to fail in a time that leaves the others theirs; two passes
+# at once make each slower.
+DS_TEST_TIMEOUT=${DS_TEST_TIMEOUT:-120}
 export BUILD DS_TEST_TIMEOUT
 # The tests are not part of the make that may have started them.
 unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES

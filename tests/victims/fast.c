@@ -1318,7 +1318,7 @@ static void cloned(void)
 		}
 		reap(pid);
 	}
-	sys(mprotect(page, 4096, PROT_NONE));
+	sys(munmap(page, 4096));
 	refused(syscall(SYS_clone3, args, size), EFAULT);
 }
 
