@@ -94,6 +94,17 @@ stopped() {
 }
 
 # bats test_tags=not-vm,not-base
+@test "a program that forwards nothing hardly stops" {
+	# shellcheck disable=SC2016	# for the target's shell
+	ds --stats -- bash -c 'for ((i = 0; i < 500; i++)); do
+		[ -d /usr ] && [ ! -e /usr/none ] || exit 1; done' \
+		2>"$TESTDIR/stats"
+	cat "$TESTDIR/stats"
+	grep -q 'calls: 0 forwarded' "$TESTDIR/stats"
+	[ "$(stopped)" -lt 300 ]
+}
+
+# bats test_tags=not-vm,not-base
 @test "a rule's own directory is known by name, and so is what is beside it" {
 	# shellcheck disable=SC2016	# for the target's shell
 	ds --stats -- bash -c 'for ((i = 0; i < 500; i++)); do

@@ -201,7 +201,7 @@ static void let_go(struct tracer *tr, struct task *t)
 	settle(tr, t);
 	place_executor(tr, t);
 	/* It may go to where the lanes' executors are. */
-	if (t->proc->nlanes)
+	if (t->proc->nmanned)
 		tracer_hurry(tr);
 }
 
@@ -347,7 +347,7 @@ void placement_inherit(struct tracer *tr, const struct task *from,
 	to->aside = to->proc->crowd;
 	settle(tr, to);
 	/* It may go to where the lanes' executors are. */
-	if (to->proc->nlanes)
+	if (to->proc->nmanned)
 		tracer_hurry(tr);
 	if (to->proc != from->proc || to->proc->crowd || to->proc->idle_crowd)
 		return;

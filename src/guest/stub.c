@@ -865,7 +865,7 @@ static bool add_spare(const struct tracer *tr, struct proc *p)
 
 void stub_spare_lanes(const struct tracer *tr, struct proc *p)
 {
-	while (p->nserved && p->nlanes < (int)p->ntasks && add_spare(tr, p))
+	while (p->nlanes && p->nlanes < (int)p->ntasks && add_spare(tr, p))
 		;
 }
 
@@ -943,6 +943,10 @@ bool stub_seek_lane(struct tracer *tr, struct task *t)
 	int stuck;
 
 	stub_spare_lanes(tr, p);
+	/* Before anything is forwarded: for what is the target's own. */
+	if (!p->nlanes && is_fast(tr, p) &&
+	    patch_of_tramp(p->mm, t->regs.rip))
+		(void)add_spare(tr, p);
 	if (class == STUB_TRAP || class == STUB_LOCAL || class == STUB_CLONE ||
 	    class == STUB_MEMORY || !p->nserved || has_free_lane(p)) {
 		t->tries = 0;

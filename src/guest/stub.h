@@ -130,7 +130,7 @@ bool stub_leave_fd(struct tracer *tr, struct task *t);
  * Adds one, where that helps. true: the call comes again, to look for one.
  */
 bool stub_seek_lane(struct tracer *tr, struct task *t);
-/* stub_spare_lanes() - a process that has lanes has one for every thread: for what
+/* stub_spare_lanes() - a process that has one has a lane for every thread: for what
  * the stub does by itself, and to wait there for one with an executor */
 void stub_spare_lanes(const struct tracer *tr, struct proc *p);
 /* stub_first_lane() - a process that forwards, fast, has one */
