@@ -452,8 +452,10 @@ void inject_end(struct inject *in)
 {
 	if (in->remote.fate)
 		return;
-	remote_set_regs(in->remote.tid, &in->regs);
+	/* In this order: let go in between, it has its signal mask, too, and takes
+	 * the way back. */
 	remote_end(&in->remote);
+	remote_set_regs(in->remote.tid, &in->regs);
 	detach(in, 0);
 }
 
