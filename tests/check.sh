@@ -4,7 +4,7 @@
 # name without folder and suffix (launch, calls), "*" is all
 #
 # WHERE is loopback (and the unit tests), base (loopback with --no-patch), uml or
-# qemu; without it: all four, qemu beside the others. In base and in a virtual
+# qemu; without it: all four, qemu beside base and uml. In base and in a virtual
 # machine run those tests whose file has the tag "vm", but for tests that cannot
 # (tests/helpers.bash); their names begin with the machine's.
 #
@@ -14,9 +14,8 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 BUILD=${BUILD:-$PWD/build}
-# A test that hangs is to fail in a time that leaves the others theirs; two passes
-# at once make each slower.
-DS_TEST_TIMEOUT=${DS_TEST_TIMEOUT:-120}
+# A test that hangs is to fail in a time that leaves the others theirs.
+DS_TEST_TIMEOUT=${DS_TEST_TIMEOUT:-60}
 export BUILD DS_TEST_TIMEOUT
 # The tests are not part of the make that may have started them.
 unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES
@@ -114,6 +113,7 @@ wanted() {
 	[[ " ${places[*]} " = *" $1 "* ]]
 }
 
+! wanted loopback || loopback
 # An emulated machine is slow, and leaves a core to others: it runs beside them.
 if wanted qemu; then
 	set -m
@@ -121,7 +121,6 @@ if wanted qemu; then
 	beside=$!
 	set +m
 fi
-! wanted loopback || loopback
 ! wanted base || base
 ! wanted uml || machine uml
 if wanted qemu; then

@@ -40,11 +40,6 @@
 #define BUSY_S		50e-6	/* from one call by a lane to the next: less is busy */
 #define LOOK_S		2e-3	/* for so long, at least */
 
-static bool has_many(const cpu_set_t *set)
-{
-	return CPU_COUNT(set) > 1;
-}
-
 /* --- executors ----------------------------------------------------------------- */
 
 static void place(struct tracer *tr, const struct proc *p, int thread, int cpu,
@@ -170,7 +165,7 @@ static bool ask_own(struct tracer *tr)
 			return false;
 		tr->cpu = sched_getcpu();
 	}
-	return tr->cpu >= 0 && has_many(&tr->cpus);
+	return tr->cpu >= 0 && CPU_COUNT(&tr->cpus) > 1;
 }
 
 static void place_here(struct tracer *tr, struct task *t)

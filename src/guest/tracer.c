@@ -1557,7 +1557,6 @@ int tracer_run(struct tracer *tr)
 		stop_with_command(tr);
 		look_after_daemon(tr);
 	}
-	(void)client_dropped(&tr->client);
 	look_after_daemon(tr);
 	while ((early = idmap_next(&tr->early, &pos)))
 		free(early);

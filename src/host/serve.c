@@ -28,6 +28,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/cpus.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/num.h"
@@ -269,13 +270,13 @@ static int do_rule(struct session *s, struct msg *m, char *text)
  */
 static void leave_core(uint32_t cpu)
 {
-	cpu_set_t all, others;
+	cpu_set_t all, others, here;
 
 	if (!cpu || cpu > CPU_SETSIZE || sched_getcpu() != (int)cpu - 1 ||
 	    sched_getaffinity(0, sizeof(all), &all) < 0 || CPU_COUNT(&all) < 2)
 		return;
-	others = all;
-	CPU_CLR(cpu - 1, &others);
+	here = cpus_one((int)cpu - 1);
+	others = cpus_without(all, &here);
 	sched_setaffinity(0, sizeof(others), &others);
 	sched_setaffinity(0, sizeof(all), &all);
 }

@@ -936,6 +936,20 @@ static int set_umask(struct shadow *s, uint32_t umask)
 	return run_all(s, s->leader, &mask, 1);
 }
 
+/* Of those that have no parent; what is left of one that fails is freed. */
+static int make_first(struct nursery *n, uint32_t umask, uint32_t clone_flags,
+		      struct shadow **out)
+{
+	int err = make_shadow(&n->first, clone_flags, out);
+
+	if (err)
+		return err;
+	err = set_umask(*out, umask);
+	if (err)
+		(void)shadow_free(*out);
+	return err;
+}
+
 /* It may have been killed meanwhile, as any other. */
 static bool take_spare(struct nursery *n, uint32_t umask, struct shadow **out)
 {
@@ -954,21 +968,14 @@ int shadow_new(struct nursery *n, struct shadow *parent, uint32_t id,
 	       uint32_t umask, uint32_t clone_flags, struct shadow **out)
 {
 	struct shadow *s;
-	int err;
+	int err = 0;
 
 	if (clone_flags & ~(uint32_t)(CLONE_FILES | CLONE_FS))
 		return -EINVAL;
-	if (!parent && !clone_flags && take_spare(n, umask, &s)) {
-		s->id = id;
-		*out = s;
-		return 0;
-	}
-	err = make_shadow(parent ? parent : &n->first, clone_flags, &s);
-	if (!err && !parent) {
-		err = set_umask(s, umask);
-		if (err)
-			(void)shadow_free(s);
-	}
+	if (parent)
+		err = make_shadow(parent, clone_flags, &s);
+	else if (clone_flags || !take_spare(n, umask, &s))
+		err = make_first(n, umask, clone_flags, &s);
 	if (err)
 		return err;
 	s->id = id;
